@@ -1,0 +1,1 @@
+"""Stage 2: prompts, first frames, edited videos."""

@@ -1,0 +1,92 @@
+"""The painter roles, what they are given and what they return. Compositing and files are the stage's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanepaint_assets.clips.egomotion import Egomotion
+from lanepaint_assets.lanes.attributes import LaneStyle
+from lanepaint_assets.rendering.cameras import RigCamera
+
+
+@dataclass(frozen=True, eq=False)
+class EditScene:
+    """The clip to be edited; the same object serves every prompt of the clip, so engines may cache by identity.
+
+    Attributes:
+        item_key: `<clip_id>.<camera>`.
+        frames: (T, H, W, 3) sRGB uint8.
+        timestamps_us: (T,) int64.
+        paint_masks: (T, H, W) bool, True where paint may go (road without enclosed objects).
+        camera, ego: known or estimated geometry; see `lanes.geometry`.
+    """
+
+    item_key: str
+    frames: NDArray[np.uint8]
+    timestamps_us: NDArray[np.int64]
+    paint_masks: NDArray[np.bool_]
+    camera: RigCamera
+    ego: Egomotion
+
+
+@dataclass(frozen=True)
+class PaintInstruction:
+    """What to paint.
+
+    Attributes:
+        style: wanted style of every line; None repaints each line in the style measured for it.
+        caption: the words for engines that read words.
+        marking_standard: regional preset of dash, gap and width: `us`, `de`, `at`, `uk`.
+        seed: from the study seed, role and clip, never from the prompt (DESIGN part 6).
+    """
+
+    style: LaneStyle | None
+    caption: str
+    marking_standard: str
+    seed: int
+
+
+class FirstFramePainter(Protocol):
+    """Paints the first frame of a clip."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def paint_first_frame(self, scene: EditScene, instruction: PaintInstruction) -> NDArray[np.uint8]:
+        """(H, W, 3) sRGB uint8.
+
+        Raises:
+            UnpaintableSceneError: no lane could be found to paint; the message says why.
+        """
+        ...
+
+
+class VideoPainter(Protocol):
+    """Carries the first frame's edit through the clip."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def paint_video(
+        self, scene: EditScene, first_frame: NDArray[np.uint8], instruction: PaintInstruction
+    ) -> NDArray[np.uint8]:
+        """(T, H, W, 3) sRGB uint8; frame 0 continues `first_frame`.
+
+        Raises:
+            UnpaintableSceneError: no lane could be found to paint; the message says why.
+        """
+        ...
+
+
+class UnpaintableSceneError(ValueError):
+    """The clip shows no road or no lane that an engine could paint; its item fails with this reason."""

@@ -1,0 +1,1 @@
+"""Stage 1: road masks from clips, and the VideoPainter folder made of them."""

@@ -1,0 +1,1 @@
+"""Training samples, filtered subsets and lane LoRAs."""
