@@ -1,0 +1,116 @@
+"""The `lanepaint` command: options in, one-line errors out. What the commands do is in `commands/`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from lanepaint_assets import __version__
+from lanepaint_assets.settings import load_settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="lanepaint")
+def cli() -> None:
+    """Repaint lane markings in driving clips and measure what a driving model makes of it.
+
+    Settings are environment variables LANEPAINT_*; `lanepaint doctor` shows them.
+    """
+
+
+@cli.command("sample-data")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--seed", default=0, show_default=True, help="Another seed gives other roads.")
+@click.option("--chunks", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--clips", default=2, show_default=True, type=click.IntRange(1), help="Clips in a chunk.")
+@click.option("--seconds", default=14.0, show_default=True, type=click.FloatRange(1.0))
+@click.option("--width", default=960, show_default=True, type=click.IntRange(64))
+@click.option("--height", default=540, show_default=True, type=click.IntRange(36))
+def sample_data(folder: Path, seed: int, chunks: int, clips: int, seconds: float, width: int, height: int) -> None:
+    """Render drives with ground truth and write them to FOLDER in the PhysicalAI-AV layout."""
+    from lanepaint_assets.commands.sample import make_sample
+
+    make_sample(
+        folder, seed=seed, chunks=chunks, clips=clips, seconds=seconds, width=width, height=height, say=click.echo
+    )
+
+
+@cli.command()
+def demo() -> None:
+    """Sample drive to evaluation report, with the CPU engines."""
+    from lanepaint_assets.commands.launch import demo as run_demo
+    from lanepaint_assets.commands.launch import open_session
+    from lanepaint_assets.commands.sample import demo_settings, make_sample
+
+    settings = demo_settings()
+    make_sample(Path(settings.source_address), say=click.echo)
+    if not run_demo(open_session(settings), click.echo):
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--stages", default="123", show_default=True, help="1 segmentation, 2 editing, 3 evaluation.")
+@click.option("--prompts", default="", help="Prompts by number or key, comma separated; empty means all.")
+@click.option("--chunks", default="", help="Chunks, comma separated; empty means all, new ones of the source included.")
+@click.option("--run-id", default=None, help="Name stamped on tags, rows and reports, followed by the time.")
+@click.option("--source", default=None, help="Overrides LANEPAINT_SOURCE.")
+def run(stages: str, prompts: str, chunks: str, run_id: str | None, source: str | None) -> None:
+    """Run stages on chunks in this process."""
+    from lanepaint_assets.commands.launch import open_session
+    from lanepaint_assets.commands.launch import run as run_stages
+
+    session = open_session(load_settings(source=source))
+    if not run_stages(
+        session, stages=stages, prompts=_names(prompts), chunks=_names(chunks), run_id=run_id, say=click.echo
+    ):
+        sys.exit(1)
+
+
+@cli.group()
+def chunks() -> None:
+    """Chunks of clips: the partitions."""
+
+
+@chunks.command("add")
+@click.option("--source", default=None, help="Overrides LANEPAINT_SOURCE.")
+@click.option("--limit", default=None, type=click.IntRange(1), help="Most chunks to add; listing stops there.")
+def chunks_add(source: str | None, limit: int | None) -> None:
+    """Register the source's chunks that are not partitions yet."""
+    from lanepaint_assets.commands.launch import open_session
+    from lanepaint_assets.partitions import register_chunks
+
+    session = open_session(load_settings(source=source))
+    added = register_chunks(session.platform, session.instance, limit=limit)
+    click.echo(f"registered {len(added)} chunk(s): {', '.join(added)}" if added else "no new chunk")
+
+
+@chunks.command("list")
+def chunks_list() -> None:
+    """Registered chunks and what has been made of each."""
+    from lanepaint_assets.commands.launch import list_chunks, open_session
+
+    list_chunks(open_session(load_settings()), click.echo)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def main() -> None:
+    """Entry point: errors that a person can act on are one line, without a traceback."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except Exception as error:
+        from lanepaint_assets.commands.errors import person_errors
+
+        if not isinstance(error, person_errors()):
+            raise
+        click.echo(f"lanepaint: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,142 @@
+"""Listing folders and opening files, the same on a disk, in a bucket and in memory.
+
+The only place of `clips` that speaks to fsspec: sources list through `FileTree.entries`, so that a test can count the
+listings. It knows nothing about cameras or chunks.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import fsspec
+
+from lanepaint_assets.clips.sources import ClipSourceError
+
+# What object stores call the thing that changes with an object's bytes, best first: content hashes survive a copy.
+_REMOTE_ETAG_FIELDS = ("md5Hash", "crc32c", "etag", "ETag", "generation", "mtime", "LastModified", "created")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file or folder of a listing. `etag` changes when the bytes do; folders have none."""
+
+    name: str
+    uri: str
+    is_folder: bool
+    size: int
+    etag: str
+
+
+class FileTree:
+    """A folder (or a single file) and the store it lies in. Uris are plain paths on a disk, full URLs elsewhere."""
+
+    def __init__(self, store: fsspec.AbstractFileSystem, root: str) -> None:
+        self._store = store
+        self.root = root
+        protocol = store.protocol if isinstance(store.protocol, str) else store.protocol[0]
+        self.is_local = protocol in ("file", "local")
+
+    @classmethod
+    def at(cls, address: str, storage_options: Mapping[str, object] | None = None) -> FileTree:
+        """The tree at a local path or fsspec URL.
+
+        Raises:
+            ClipSourceError: no store of that kind is installed.
+        """
+        try:
+            store, root = fsspec.core.url_to_fs(address, **dict(storage_options or {}))
+        except (ImportError, ValueError) as error:
+            raise ClipSourceError(
+                f"source {address!r} cannot be opened: {error}. For gs:// install the extra `gcs`"
+            ) from error
+        return cls(store, root.rstrip("/") or "/")
+
+    def uri(self, path: str) -> str:
+        """The address under which `path` can be opened again."""
+        return path if self.is_local else str(self._store.unstrip_protocol(path))
+
+    def entries(self, path: str) -> list[Entry]:
+        """Direct children of the folder `path`, by name; empty where there is no such folder.
+
+        One call is one listing of the store (of a large folder in a bucket: one a thousand names).
+        """
+        try:
+            # Stores may answer from a cache that predates the files that a person has just added.
+            self._store.invalidate_cache(path)
+            found = self._store.ls(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        entries = [self._entry(info) for info in found]
+        own = PurePosixPath(path).name  # a store may list the folder's own placeholder object, or a file as itself
+        return sorted((e for e in entries if e.name and not self._is_self(e, path, own)), key=lambda entry: entry.name)
+
+    def stat(self, uri: str) -> Entry | None:
+        """The file at `uri` as it is now; None where there is none."""
+        path = self._path(uri)
+        try:
+            self._store.invalidate_cache(str(PurePosixPath(path).parent))
+            info = self._store.info(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        entry = self._entry(info)
+        return None if entry.is_folder else entry
+
+    @contextmanager
+    def local_copy(self, uri: str) -> Iterator[Path]:
+        """A local file with the bytes of `uri`: the file itself on a disk, else a copy that is removed afterwards.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ClipSourceError: the store fails while reading.
+        """
+        path = self._path(uri)
+        if self.is_local:
+            if not Path(path).is_file():
+                raise FileNotFoundError(uri)
+            yield Path(path)
+            return
+        with tempfile.TemporaryDirectory(prefix="lanepaint-clip-") as folder:
+            copy = Path(folder) / (PurePosixPath(path).name or "clip.mp4")
+            try:
+                with self._store.open(path, "rb") as remote, copy.open("wb") as local:
+                    shutil.copyfileobj(remote, local, length=1 << 20)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise ClipSourceError(f"{uri} cannot be read: {error}") from error
+            yield copy
+
+    def _path(self, uri: str) -> str:
+        return str(self._store._strip_protocol(uri))
+
+    def _is_self(self, entry: Entry, path: str, own: str) -> bool:
+        return entry.name == own and self._path(entry.uri).rstrip("/") == path.rstrip("/")
+
+    def _entry(self, info: Mapping[str, object]) -> Entry:
+        path = str(info["name"]).rstrip("/")
+        is_folder = info["type"] == "directory"
+        size = int(str(info.get("size") or 0))
+        return Entry(
+            name=PurePosixPath(path).name,
+            uri=self.uri(path),
+            is_folder=is_folder,
+            size=size,
+            etag="" if is_folder else self._etag(path, size, info),
+        )
+
+    def _etag(self, path: str, size: int, info: Mapping[str, object]) -> str:
+        if self.is_local:
+            try:
+                return f"{size}-{Path(path).stat().st_mtime_ns}"
+            except OSError:  # a link to nothing: it is listed, and probing says why it cannot be opened
+                return f"{size}-0"
+        for field in _REMOTE_ETAG_FIELDS:
+            value = info.get(field)
+            if value:
+                return str(value).strip('"')
+        return str(size)

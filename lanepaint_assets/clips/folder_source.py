@@ -1,0 +1,259 @@
+"""Plain mp4 files: flat folders, single files, and `<camera>/chunk_NNNN/*.mp4` trees, local or in a bucket.
+
+Opened through `sources.open_source`. Plain files bring no calibration, no ego motion and no data set clock. Decoding
+and the PhysicalAI-AV layout do not belong here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanepaint_assets.clips.egomotion import Egomotion
+from lanepaint_assets.clips.file_tree import Entry, FileTree
+from lanepaint_assets.clips.records import ClipRef, flat_clip_id
+from lanepaint_assets.clips.sources import ChunkListing, ClipSource, ClipSourceError
+from lanepaint_assets.rendering.cameras import RigCamera
+
+# A flat folder may hold any number of files; this many are a chunk of the PhysicalAI-AV data set, and what one GPU step
+# does in less than an hour.
+FLAT_CHUNK_CLIPS = 100
+
+_CHUNK_FOLDER = re.compile(r"^chunk[_-]?(\d+)$", re.IGNORECASE)
+_CAMERA = re.compile(r"^camera_[A-Za-z0-9_-]+$")
+_PLAIN_ID = re.compile(r"^[A-Za-z0-9_-]+$")
+
+
+class PlainFiles:
+    """What all plain mp4 sources share: opening by uri, and knowing nothing else about a clip."""
+
+    def __init__(self, address: str, tree: FileTree) -> None:
+        self._address = address
+        self._tree = tree
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    def open_video(self, ref: ClipRef) -> AbstractContextManager[Path]:
+        return self._tree.local_copy(ref.uri)
+
+    def frame_timestamps_us(self, ref: ClipRef) -> NDArray[np.int64] | None:  # noqa: ARG002 - the role's signature
+        return None
+
+    def camera(self, ref: ClipRef) -> RigCamera | None:  # noqa: ARG002
+        return None
+
+    def egomotion(self, ref: ClipRef) -> Egomotion | None:  # noqa: ARG002
+        return None
+
+    def current_ref(self, ref: ClipRef) -> ClipRef | None:
+        entry = self._tree.stat(ref.uri)
+        if entry is None:
+            return None
+        return ref.model_copy(update={"size": entry.size, "etag": entry.etag})
+
+
+class FlatSource(PlainFiles):
+    """A folder of mp4 files, or one file: one camera, chunks of `per_chunk` files by name."""
+
+    def __init__(self, address: str, tree: FileTree, camera: str, per_chunk: int = FLAT_CHUNK_CLIPS) -> None:
+        super().__init__(address, tree)
+        self._camera = camera
+        self._per_chunk = per_chunk
+
+    def chunks(self) -> Iterator[ChunkListing]:
+        refs = self._refs()
+        key = chunk_key(PurePosixPath(self._tree.root).stem)
+        for part, start in enumerate(range(0, len(refs), self._per_chunk), start=1):
+            yield ChunkListing(key if part == 1 else f"{key}_part_{part:02d}", refs[start : start + self._per_chunk])
+
+    def sibling_cameras(self, clip_id: str) -> tuple[ClipRef, ...]:
+        return tuple(ref for ref in self._refs() if ref.clip_id == clip_id)
+
+    def _refs(self) -> tuple[ClipRef, ...]:
+        single = self._tree.stat(self._tree.root)
+        files = [single] if single is not None else videos(self._tree.entries(self._tree.root))
+        return tuple(
+            ClipRef(
+                clip_id=flat_clip_id(PurePosixPath(file.name).stem, file.uri),
+                camera=self._camera,
+                uri=file.uri,
+                size=file.size,
+                etag=file.etag,
+            )
+            for file in files
+        )
+
+
+@dataclass(frozen=True)
+class ChunkSelection:
+    """Which chunks of a camera tree, and how many clips of each (spec 4).
+
+    Attributes:
+        start: first of the sorted chunk folders.
+        end: one past the last; None: to the end.
+        per_chunk: at most this many of each camera's sorted files in a chunk; None: all.
+    """
+
+    start: int = 0
+    end: int | None = None
+    per_chunk: int | None = None
+
+
+class CameraFoldersSource(PlainFiles):
+    """Camera folders of `chunk_NNNN/*.mp4`: a chunk spans those of the cameras that have it."""
+
+    def __init__(
+        self,
+        address: str,
+        tree: FileTree,
+        folders: Mapping[str, str],
+        selection: ChunkSelection = ChunkSelection(),
+    ) -> None:
+        """Args beyond the shared ones: `folders`, camera name to its folder's path; `selection` of their chunks."""
+        super().__init__(address, tree)
+        self._folders = dict(folders)
+        self._selection = selection
+        self._chunk_of_clip: dict[str, str] = {}
+
+    def chunks(self) -> Iterator[ChunkListing]:
+        """Lists each camera's folder once, then each chunk's folders when it is reached."""
+        cameras_of: dict[str, list[str]] = {}
+        for camera, path in self._folders.items():
+            for folder in chunk_folders(self._tree.entries(path)):
+                cameras_of.setdefault(folder.name, []).append(camera)
+        chosen = sorted(cameras_of, key=chunk_order)[self._selection.start : self._selection.end]
+        for name in chosen:
+            clips = [
+                ref
+                for camera in cameras_of[name]
+                for ref in self._list(camera, self._folders[camera], name)[: self._selection.per_chunk]
+            ]
+            if clips:
+                yield ChunkListing(chunk_key(name), tuple(sorted(clips, key=lambda ref: ref.item_key)))
+
+    def sibling_cameras(self, clip_id: str) -> tuple[ClipRef, ...]:
+        """Looks into the camera folders beside the configured ones; lists chunks until the clip is found."""
+        if clip_id not in self._chunk_of_clip:
+            for _ in self.chunks():
+                if clip_id in self._chunk_of_clip:
+                    break
+        chunk = self._chunk_of_clip.get(clip_id)
+        if chunk is None:
+            return ()
+        folders = dict(self._folders)
+        for parent in sorted({str(PurePosixPath(path).parent) for path in self._folders.values()}):
+            for entry in self._tree.entries(parent):
+                if entry.is_folder and is_camera_name(entry.name):
+                    folders.setdefault(entry.name, f"{parent.rstrip('/')}/{entry.name}")
+        found = [ref for camera, path in folders.items() for ref in self._list(camera, path, chunk)]
+        return tuple(sorted((ref for ref in found if ref.clip_id == clip_id), key=lambda ref: ref.camera))
+
+    def _list(self, camera: str, path: str, chunk: str) -> list[ClipRef]:
+        """The clips of a camera's chunk folder, by file name: one listing."""
+        refs = [chunk_clip(file, camera) for file in videos(self._tree.entries(f"{path}/{chunk}"))]
+        self._chunk_of_clip.update({ref.clip_id: chunk for ref in refs})
+        return refs
+
+
+def open_folder(address: str, tree: FileTree, cameras: Sequence[str], per_chunk: int | None) -> ClipSource:
+    """Choose between the plain layouts by listing the address.
+
+    Raises:
+        ClipSourceError: none of them is there.
+    """
+    if per_chunk is not None and per_chunk < 1:
+        raise ClipSourceError(f"per_chunk must be at least 1, not {per_chunk}")
+    flat_size = per_chunk or FLAT_CHUNK_CLIPS
+    single = tree.stat(tree.root)
+    if single is not None:
+        if not is_video_name(single.name):
+            raise ClipSourceError(f"source {address!r} is a file, but not an mp4; name an mp4 file or a folder of them")
+        return FlatSource(address, tree, cameras[0], flat_size)
+    folders = {camera: f"{tree.root}/{camera}" for camera in cameras}
+    if any(chunk_folders(tree.entries(path)) for path in folders.values()):
+        return CameraFoldersSource(address, tree, folders, ChunkSelection(per_chunk=per_chunk))
+    entries = tree.entries(tree.root)
+    if chunk_folders(entries):
+        return open_camera_folder(address, tree, cameras, ChunkSelection(per_chunk=per_chunk))
+    if videos(entries):
+        return FlatSource(address, tree, cameras[0], flat_size)
+    raise ClipSourceError(_nothing_found(address, cameras, entries))
+
+
+def open_camera_folder(
+    address: str, tree: FileTree, cameras: Sequence[str], selection: ChunkSelection
+) -> CameraFoldersSource:
+    """One camera's folder of chunk folders. The folder's name is the camera where it is one, else the first configured.
+
+    Raises:
+        ClipSourceError: there is no chunk folder in it.
+    """
+    name = PurePosixPath(tree.root).name
+    camera = name if name in cameras or is_camera_name(name) else cameras[0]
+    entries = tree.entries(tree.root)
+    if not chunk_folders(entries):
+        raise ClipSourceError(_nothing_found(address, cameras, entries))
+    return CameraFoldersSource(address, tree, {camera: tree.root}, selection)
+
+
+def _nothing_found(address: str, cameras: Sequence[str], entries: list[Entry]) -> str:
+    names = [entry.name + ("/" if entry.is_folder else "") for entry in entries]
+    holds = f"it holds {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}" if names else "it is empty or absent"
+    return (
+        f"no clips found at source {address!r} ({holds}). Looked for: PhysicalAI-AV (features.csv and "
+        f"clip_index.parquet, or a Hugging Face cache of it); <camera>/chunk_NNNN/*.mp4 for the cameras "
+        f"{', '.join(cameras)}; chunk_NNNN/*.mp4; *.mp4. Correct the address or the configured cameras, or use "
+        "chunks://bucket/prefix/camera_folder"
+    )
+
+
+def is_camera_name(name: str) -> bool:
+    """Whether a folder's name says that it is a camera's (`camera_front_wide_120fov`)."""
+    return _CAMERA.match(name) is not None
+
+
+def is_video_name(name: str) -> bool:
+    """Whether a file counts as a clip: an mp4 that is not hidden (copy tools leave `._name.mp4` behind)."""
+    return name.lower().endswith(".mp4") and not name.startswith(".")
+
+
+def videos(entries: list[Entry]) -> list[Entry]:
+    """The mp4 files of a listing, by name."""
+    return [entry for entry in entries if not entry.is_folder and is_video_name(entry.name)]
+
+
+def chunk_folders(entries: list[Entry]) -> list[Entry]:
+    """The `chunk_NNNN` folders of a listing, by number (chunk_9999 comes before chunk_10000)."""
+    found = [entry for entry in entries if entry.is_folder and _CHUNK_FOLDER.match(entry.name)]
+    return sorted(found, key=lambda entry: chunk_order(entry.name))
+
+
+def chunk_order(name: str) -> tuple[int, str]:
+    """Sorting key of a chunk folder's name."""
+    number = _CHUNK_FOLDER.match(name)
+    return (int(number.group(1)) if number else 0, name)
+
+
+def chunk_key(name: str) -> str:
+    """A partition key out of any folder name: lower case, `a-z0-9_-`, starting with a letter or digit."""
+    key = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")
+    return key or "clips"
+
+
+def chunk_clip(file: Entry, camera: str) -> ClipRef:
+    """The clip of a file in a camera's chunk folder: its id is the stem less a trailing `.<camera>`.
+
+    A stem with other characters than letters, digits, `_` and `-` is sanitized and told apart by a hash of the stem,
+    which is the same on every camera.
+    """
+    stem = PurePosixPath(file.name).stem.removesuffix(f".{camera}")
+    clip_id = stem if _PLAIN_ID.match(stem) else flat_clip_id(stem, stem)
+    return ClipRef(clip_id=clip_id, camera=camera, uri=file.uri, size=file.size, etag=file.etag)

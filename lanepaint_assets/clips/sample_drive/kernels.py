@@ -1,0 +1,554 @@
+"""The pixel loops of the sample drive: road and sky by ray casting, upright things as textured panels, the sensor.
+
+Called by `render.py` only, once a frame and camera each. Nothing here knows files, styles or vehicles: it is given
+arrays. Kept to three entry points, because compiling them is part of the first demo's waiting time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanepaint_assets.compiled import compiled
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+U8 = NDArray[np.uint8]
+I64 = NDArray[np.int64]
+
+# Label picture: what a pixel shows. Vehicles follow as FIRST_VEHICLE + index.
+BACKGROUND, ROAD, FIRST_VEHICLE = 0, 1, 10
+# A panel that only darkens what is under it keeps the label under it.
+KEEPS_LABEL = -1
+# Ground farther than this is drawn from the panorama: at 1.45 m camera height it is less than a pixel row.
+GROUND_REACH_M = 550.0
+
+
+@compiled()
+def wrapped(texture: F32, table: I64, u: float, v: float, level: int) -> float:
+    """Bilinear sample of a tileable pyramid; u, v count texels of level 0, rows of `table` are (offset, size)."""
+    if level < 0:
+        level = 0
+    if level >= table.shape[0]:
+        level = table.shape[0] - 1
+    base = table[level, 0]
+    size = table[level, 1]
+    shrink = 1.0 / (1 << level)
+    u = u * shrink - 0.5
+    v = v * shrink - 0.5
+    fu = np.floor(u)
+    fv = np.floor(v)
+    iu = int(fu)
+    iv = int(fv)
+    au = u - fu
+    av = v - fv
+    mask = size - 1
+    r0 = base + (iv & mask) * size
+    r1 = base + ((iv + 1) & mask) * size
+    c0 = iu & mask
+    c1 = (iu + 1) & mask
+    top = texture[r0 + c0] * (1.0 - au) + texture[r0 + c1] * au
+    bottom = texture[r1 + c0] * (1.0 - au) + texture[r1 + c1] * au
+    return float(top * (1.0 - av) + bottom * av)
+
+
+@compiled()
+def clamped(maps: U8, table: I64, u: float, v: float, level: int) -> float:
+    """Bilinear sample (0..1) of a road map; u along the road and v across it in cells of level 0.
+
+    Rows of `table` are (offset, rows, columns, log2 shrink along, log2 shrink across).
+    """
+    if level < 0:
+        level = 0
+    if level >= table.shape[0]:
+        level = table.shape[0] - 1
+    base = table[level, 0]
+    rows = table[level, 1]
+    columns = table[level, 2]
+    u = u / (1 << table[level, 3]) - 0.5
+    v = v / (1 << table[level, 4]) - 0.5
+    u = min(max(u, 0.0), columns - 1.001)
+    v = min(max(v, 0.0), rows - 1.001)
+    iu = int(u)
+    iv = int(v)
+    au = u - iu
+    av = v - iv
+    first = base + iv * columns + iu
+    second = first + columns
+    top = maps[first] * (1.0 - au) + maps[first + 1] * au
+    bottom = maps[second] * (1.0 - au) + maps[second + 1] * au
+    return float((top * (1.0 - av) + bottom * av) * (1.0 / 255.0))
+
+
+@compiled()
+def painted_length(s: float, dash: float, period: float) -> float:
+    """Painted metres of a dashed line between 0 and s."""
+    whole = np.floor(s / period)
+    rest = s - whole * period
+    return float(whole * dash + min(rest, dash))
+
+
+@compiled()
+def scattered(n: int) -> float:
+    """A fixed pseudo-random number in 0..1 for an integer."""
+    x = (n * 2654435761 + 12345) & 0xFFFFFFFF
+    x ^= x >> 15
+    x = (x * 2246822519) & 0xFFFFFFFF
+    x ^= x >> 13
+    return x / 4294967295.0
+
+
+@compiled()
+def cast_background(
+    out: F32,
+    label: U8,
+    rays: F32,
+    rotation: F64,
+    position: F64,
+    s_guess: float,
+    centre: F64,
+    s_first: float,
+    section: F64,
+    strokes: F64,
+    colors: F64,
+    light: F64,
+    grain: F32,
+    cloudy: F32,
+    noise_table: I64,
+    detail: U8,
+    detail_table: I64,
+    detail_frame: F64,
+    shade: U8,
+    shade_table: I64,
+    shade_frame: F64,
+    panorama: F32,
+    panorama_frame: F64,
+) -> None:
+    """Fill (H, W, 3) linear radiance and the (H, W) label with road, verge and sky.
+
+    Args:
+        rays: (H, W, 3) camera-frame unit directions.
+        rotation, position: camera to world.
+        s_guess: arc length of the camera, where the search for road coordinates starts.
+        centre: (N, 5) x, y, tangent x, tangent y, curvature at every metre from `s_first`.
+        section: paved right and left edge, gravel width, raggedness of the edges.
+        strokes: (K, 10) d, half width, dash, period, phase, r, g, b, wear, seed; period 0 is solid.
+        colors: (4, 3) albedo of asphalt, gravel, grass, dry grass.
+        light: sun rgb on a level plane, ambient rgb, haze rgb, haze length, sun direction, sheen.
+        grain, cloudy: tileable noise pyramids, 1 cm and free scale.
+        detail, shade: road maps (patches; sunlight) with their frames (s0, d0, cells a metre along, across).
+        panorama: (h, w, 3) sky and horizon; its frame is (lowest elevation, rows a radian, columns a radian).
+    """
+    height, width = label.shape
+    last = centre.shape[0] - 2
+    below_x = np.zeros(width)
+    below_y = np.zeros(width)
+    below_ok = np.zeros(width, dtype=np.bool_)
+    right_edge, left_edge, gravel_width, ragged = section[0], section[1], section[2], section[3]
+    row_s = s_guess
+    size = 0.0
+    long_side = 0.0
+    keep = 1.0
+    pan_rows, pan_columns = panorama.shape[0], panorama.shape[1]
+    for row in range(height - 1, -1, -1):
+        s = row_s
+        before_x = 0.0
+        before_y = 0.0
+        before_ok = False
+        started = False
+        for column in range(width):
+            cx = rays[row, column, 0]
+            cy = rays[row, column, 1]
+            cz = rays[row, column, 2]
+            dx = rotation[0, 0] * cx + rotation[0, 1] * cy + rotation[0, 2] * cz
+            dy = rotation[1, 0] * cx + rotation[1, 1] * cy + rotation[1, 2] * cz
+            dz = rotation[2, 0] * cx + rotation[2, 1] * cy + rotation[2, 2] * cz
+            reach = 1e9
+            if dz < -1e-4:
+                reach = -position[2] / dz
+            if reach > GROUND_REACH_M:
+                below_ok[column] = False
+                before_ok = False
+                azimuth = np.arctan2(dy, dx)
+                elevation = np.arcsin(min(max(dz, -1.0), 1.0))
+                u = (azimuth + np.pi) * panorama_frame[2] - 0.5
+                v = (elevation - panorama_frame[0]) * panorama_frame[1]
+                v = min(max(v, 0.0), pan_rows - 1.001)
+                fu = np.floor(u)
+                a = u - fu
+                iu = int(fu) % pan_columns
+                ju = (iu + 1) % pan_columns
+                iv = int(v)
+                b = v - iv
+                for c in range(3):
+                    low = panorama[iv, iu, c] * (1.0 - a) + panorama[iv, ju, c] * a
+                    high = panorama[iv + 1, iu, c] * (1.0 - a) + panorama[iv + 1, ju, c] * a
+                    out[row, column, c] = low * (1.0 - b) + high * b
+                label[row, column] = BACKGROUND
+                continue
+            x = position[0] + reach * dx
+            y = position[1] + reach * dy
+            tx = 0.0
+            ty = 0.0
+            d = 0.0
+            for _ in range(8):
+                at = min(max(s - s_first, 0.0), last + 0.999)
+                i = int(at)
+                f = at - i
+                px = centre[i, 0] + f * (centre[i + 1, 0] - centre[i, 0])
+                py = centre[i, 1] + f * (centre[i + 1, 1] - centre[i, 1])
+                tx = centre[i, 2] + f * (centre[i + 1, 2] - centre[i, 2])
+                ty = centre[i, 3] + f * (centre[i + 1, 3] - centre[i, 3])
+                ex = x - px
+                ey = y - py
+                d = -ex * ty + ey * tx
+                step = (ex * tx + ey * ty) / max(1.0 - centre[i, 4] * d, 0.4)
+                step = min(max(step, -60.0), 60.0)
+                s = min(max(s_first + at + step, s_first), s_first + last + 0.999)
+                # The search is quadratic: after a step of 0.4 m the rest is below a millimetre.
+                if -0.4 < step < 0.4:
+                    break
+            # Size of the pixel on the ground, along and across the road: the widths of all filters.
+            gx = reach * 0.0022
+            gy = 0.0
+            if before_ok:
+                gx = x - before_x
+                gy = y - before_y
+            hx = reach * reach * 0.0015
+            hy = 0.0
+            if below_ok[column]:
+                hx = x - below_x[column]
+                hy = y - below_y[column]
+            before_x = x
+            before_y = y
+            before_ok = True
+            below_x[column] = x
+            below_y[column] = y
+            below_ok[column] = True
+            along = abs(gx * tx + gy * ty) + abs(hx * tx + hy * ty)
+            across = abs(gy * tx - gx * ty) + 0.8 * abs(hy * tx - hx * ty)
+            along = max(along, 0.004)
+            across = max(across, 0.004)
+            # Octaves of a metre and haze change slowly: every fourth pixel is enough.
+            if column & 3 == 0 or not started:
+                long_side = np.log2(along)
+                size = 0.5 * (long_side + np.log2(across))
+                keep = np.exp(-reach / light[9])
+            if not started:
+                started = True
+                row_s = s
+            sun = clamped(
+                shade,
+                shade_table,
+                (s - shade_frame[0]) * shade_frame[2],
+                (d - shade_frame[1]) * shade_frame[3],
+                int(long_side + 3.1),
+            )
+            fine = wrapped(grain, noise_table, x * 100.0, y * 100.0, int(size + 6.64 + 0.3))
+            broad = wrapped(cloudy, noise_table, x * 12.0, y * 12.0, int(size + 3.6 + 0.3))
+            edge = (broad - 0.5) * ragged
+            beyond = max(d - left_edge, right_edge - d) + edge
+            # 1 on the paved surface, 0 beside it, blended over a pixel.
+            paved = min(max(0.5 - beyond / max(across, 0.03), 0.0), 1.0)
+            red = 0.0
+            green = 0.0
+            blue = 0.0
+            if paved > 0.0:
+                worn = clamped(
+                    detail,
+                    detail_table,
+                    (s - detail_frame[0]) * detail_frame[2],
+                    (d - detail_frame[1]) * detail_frame[3],
+                    int(long_side + 4.1),
+                )
+                tone = (0.72 + 0.56 * fine) * (0.9 + 0.2 * broad) * (2.0 * worn)
+                red = colors[0, 0] * tone
+                green = colors[0, 1] * tone
+                blue = colors[0, 2] * tone
+                for k in range(strokes.shape[0]):
+                    offset = d - strokes[k, 0]
+                    half = strokes[k, 1]
+                    if abs(offset) > half + 0.5 * across:
+                        continue
+                    low = max(offset - 0.5 * across, -half)
+                    high = min(offset + 0.5 * across, half)
+                    cover = max(high - low, 0.0) / across
+                    period = strokes[k, 3]
+                    wear = strokes[k, 8]
+                    place = s - strokes[k, 4]
+                    piece = int(np.floor(place / 9.0))
+                    if period > 0.0:
+                        from_s = painted_length(place - 0.5 * along, strokes[k, 2], period)
+                        to_s = painted_length(place + 0.5 * along, strokes[k, 2], period)
+                        cover *= min((to_s - from_s) / along, 1.0)
+                        piece = int(np.floor(place / period))
+                    if cover <= 0.0:
+                        continue
+                    # Each dash (or 9 m of a solid line) is worn differently; the texture decides where.
+                    lost = min(wear * (0.5 + scattered(piece + int(strokes[k, 9]))), 0.97)
+                    crumbs = wrapped(
+                        cloudy, noise_table, s * 40.0 + 77.0 * k, d * 90.0, int(size + 6.0)
+                    ) * 0.7 + 0.3 * wrapped(grain, noise_table, s * 60.0, d * 60.0, int(size + 5.9))
+                    gone = min(max((lost - crumbs) * 5.0 + 0.5, 0.0), 1.0)
+                    melt = min(max((size + 4.0) * 0.25, 0.0), 1.0)
+                    gone += melt * (lost - gone)
+                    cover *= (1.0 - gone) * (1.0 - 0.25 * lost)
+                    glow = 0.86 + 0.28 * fine
+                    red += cover * (strokes[k, 5] * glow - red)
+                    green += cover * (strokes[k, 6] * glow - green)
+                    blue += cover * (strokes[k, 7] * glow - blue)
+            if paved < 1.0:
+                out_of_gravel = beyond - gravel_width + (fine - 0.5) * 0.5 + (broad - 0.5) * 1.6
+                grassy = min(max(out_of_gravel / max(across, 0.25) + 0.5, 0.0), 1.0)
+                stones = 0.45 + 1.1 * fine
+                blade = wrapped(grain, noise_table, x * 21.0 + 0.3 * s, y * 21.0, int(size + 4.4))
+                field = wrapped(cloudy, noise_table, x * 1.3, y * 1.3, int(size + 0.4))
+                dry = min(max((field + 0.5 * broad - 0.55) * 2.2, 0.0), 1.0)
+                tuft = 0.35 + 0.8 * blade + 0.5 * (broad - 0.5)
+                earth = 1.0 - paved
+                for c in range(3):
+                    grass = (colors[2, c] + dry * (colors[3, c] - colors[2, c])) * tuft
+                    value = colors[1, c] * stones
+                    value += grassy * (grass - value)
+                    if c == 0:
+                        red = red * paved + value * earth
+                    elif c == 1:
+                        green = green * paved + value * earth
+                    else:
+                        blue = blue * paved + value * earth
+            # Mirror-like sheen of asphalt seen against a low sun.
+            facing = dx * light[10] + dy * light[11] - dz * light[12]
+            sheen = 0.0
+            if facing > 0.3:
+                graze = (facing - 0.3) / 0.7
+                sheen = light[13] * graze * graze * graze * sun * (0.6 + 0.8 * fine)
+            open_sky = 0.55 + 0.45 * sun
+            out[row, column, 0] = (red * (light[0] * sun + light[3] * open_sky) + sheen * light[0]) * keep + light[6] * (
+                1.0 - keep
+            )
+            out[row, column, 1] = (green * (light[1] * sun + light[4] * open_sky) + sheen * light[1]) * keep + light[
+                7
+            ] * (1.0 - keep)
+            out[row, column, 2] = (blue * (light[2] * sun + light[5] * open_sky) + sheen * light[2]) * keep + light[
+                8
+            ] * (1.0 - keep)
+            label[row, column] = ROAD if paved >= 0.5 else BACKGROUND
+
+
+@compiled()
+def draw_panels(
+    out: F32,
+    label: U8,
+    rays: F32,
+    rotation: F64,
+    position: F64,
+    lens: F64,
+    panels: F64,
+    order: I64,
+    atlas: F32,
+    atlas_table: I64,
+    light: F64,
+) -> None:
+    """Draw flat textured parallelograms over the background, in the given order, and their labels.
+
+    Args:
+        lens: cx, cy, aspect, radians a pixel, then the f-theta coefficients.
+        panels: (P, 16) origin xyz, edge u xyz, edge v xyz, shade rgb, texture, label, metres of one texture repeat
+            along u (0: once), 1 where only the side towards u x v is painted. A panel with label KEEPS_LABEL multiplies what is under it by
+            1 - alpha.
+        order: panels to draw, far ones first.
+        atlas: (texels, 4) premultiplied linear RGBA; `atlas_table` (T, L, 3) offset, width, height of each level.
+        light: as in `cast_background`; only the haze is used.
+    """
+    height, width = label.shape
+    terms = lens.shape[0] - 4
+    for index in range(order.shape[0]):
+        p = order[index]
+        ox, oy, oz = panels[p, 0] - position[0], panels[p, 1] - position[1], panels[p, 2] - position[2]
+        ux, uy, uz = panels[p, 3], panels[p, 4], panels[p, 5]
+        vx, vy, vz = panels[p, 6], panels[p, 7], panels[p, 8]
+        nx = uy * vz - uz * vy
+        ny = uz * vx - ux * vz
+        nz = ux * vy - uy * vx
+        if panels[p, 15] > 0.0 and nx * ox + ny * oy + nz * oz >= 0.0:
+            continue
+        # Corners and points along the edges (a fisheye bends them) give the rectangle of pixels to visit.
+        x_low, x_high, y_low, y_high = 1e9, -1e9, 1e9, -1e9
+        seen = False
+        behind = False
+        for i in range(7):
+            for j in range(3):
+                a = i / 6.0
+                b = j / 2.0
+                wx = ox + a * panels[p, 3] + b * panels[p, 6]
+                wy = oy + a * panels[p, 4] + b * panels[p, 7]
+                wz = oz + a * panels[p, 5] + b * panels[p, 8]
+                cx = rotation[0, 0] * wx + rotation[1, 0] * wy + rotation[2, 0] * wz
+                cy = rotation[0, 1] * wx + rotation[1, 1] * wy + rotation[2, 1] * wz
+                cz = rotation[0, 2] * wx + rotation[1, 2] * wy + rotation[2, 2] * wz
+                rho = np.sqrt(cx * cx + cy * cy)
+                theta = np.arctan2(rho, cz)
+                if theta > 1.45:
+                    behind = True
+                    continue
+                radius = 0.0
+                for k in range(terms - 1, -1, -1):
+                    radius = radius * theta + lens[4 + k]
+                scale = radius / max(rho, 1e-9)
+                px = lens[0] + scale * cx
+                py = lens[1] + lens[2] * scale * cy
+                x_low = min(x_low, px)
+                x_high = max(x_high, px)
+                y_low = min(y_low, py)
+                y_high = max(y_high, py)
+                seen = True
+        if not seen:
+            continue
+        if behind:
+            # Part of it is beside or behind the lens: visit its whole side of the picture.
+            if x_low + x_high < 2.0 * lens[0]:
+                x_low = 0.0
+            else:
+                x_high = width - 1.0
+            y_low = 0.0
+            y_high = height - 1.0
+        c0 = max(int(np.floor(x_low)) - 1, 0)
+        c1 = min(int(np.ceil(x_high)) + 1, width - 1)
+        r0 = max(int(np.floor(y_low)) - 1, 0)
+        r1 = min(int(np.ceil(y_high)) + 1, height - 1)
+        if c0 > c1 or r0 > r1:
+            continue
+        uu = ux * ux + uy * uy + uz * uz
+        vv = vx * vx + vy * vy + vz * vz
+        uv = ux * vx + uy * vy + uz * vz
+        det = uu * vv - uv * uv
+        norm = np.sqrt(nx * nx + ny * ny + nz * nz)
+        nx /= norm
+        ny /= norm
+        nz /= norm
+        lift = nx * ox + ny * oy + nz * oz
+        texture = int(panels[p, 12])
+        code = int(panels[p, 13])
+        repeats = 1.0
+        if panels[p, 14] > 0.0:
+            repeats = np.sqrt(uu) / panels[p, 14]
+        texels_u = atlas_table[texture, 0, 1] * repeats
+        texels_v = atlas_table[texture, 0, 2] * 1.0
+        texels_a_metre = max(texels_u / np.sqrt(uu), texels_v / np.sqrt(vv))
+        levels = atlas_table.shape[1]
+        level = 0
+        keep = 1.0
+        for row in range(r0, r1 + 1):
+            fresh = True
+            for column in range(c0, c1 + 1):
+                a0 = rays[row, column, 0]
+                a1 = rays[row, column, 1]
+                a2 = rays[row, column, 2]
+                dx = rotation[0, 0] * a0 + rotation[0, 1] * a1 + rotation[0, 2] * a2
+                dy = rotation[1, 0] * a0 + rotation[1, 1] * a1 + rotation[1, 2] * a2
+                dz = rotation[2, 0] * a0 + rotation[2, 1] * a1 + rotation[2, 2] * a2
+                slope = nx * dx + ny * dy + nz * dz
+                if abs(slope) < 1e-6:
+                    continue
+                reach = lift / slope
+                if reach < 0.3:
+                    continue
+                qx = reach * dx - ox
+                qy = reach * dy - oy
+                qz = reach * dz - oz
+                qu = qx * ux + qy * uy + qz * uz
+                qv = qx * vx + qy * vy + qz * vz
+                u = (qu * vv - qv * uv) / det
+                v = (qv * uu - qu * uv) / det
+                if u < -0.02 or u > 1.02 or v < -0.02 or v > 1.02:
+                    continue
+                if fresh or column & 3 == 0:
+                    fresh = False
+                    spread = reach * lens[3] / max(np.sqrt(abs(slope)), 0.15)
+                    level = int(np.log2(max(spread * texels_a_metre, 1.0)) + 0.35)
+                    level = min(level, levels - 1)
+                    keep = np.exp(-reach / light[9])
+                base = atlas_table[texture, level, 0]
+                columns = atlas_table[texture, level, 1]
+                rows = atlas_table[texture, level, 2]
+                fu = u * repeats
+                if repeats != 1.0:
+                    fu -= np.floor(fu)
+                fu = fu * columns - 0.5
+                fv = (1.0 - v) * rows - 0.5
+                # The outermost texels are transparent by construction, so clamping leaves soft silhouettes.
+                fu = min(max(fu, 0.0), columns - 1.0)
+                fv = min(max(fv, 0.0), rows - 1.0)
+                iu = int(fu)
+                iv = int(fv)
+                ju = min(iu + 1, columns - 1)
+                jv = min(iv + 1, rows - 1)
+                au = fu - iu
+                av = fv - iv
+                w00 = (1.0 - au) * (1.0 - av)
+                w01 = au * (1.0 - av)
+                w10 = (1.0 - au) * av
+                w11 = au * av
+                t00 = base + iv * columns + iu
+                t01 = base + iv * columns + ju
+                t10 = base + jv * columns + iu
+                t11 = base + jv * columns + ju
+                alpha = w00 * atlas[t00, 3] + w01 * atlas[t01, 3] + w10 * atlas[t10, 3] + w11 * atlas[t11, 3]
+                if alpha < 0.004:
+                    continue
+                if code == KEEPS_LABEL:
+                    for c in range(3):
+                        out[row, column, c] *= 1.0 - alpha * panels[p, 9 + c]
+                    continue
+                for c in range(3):
+                    value = (
+                        w00 * atlas[t00, c] + w01 * atlas[t01, c] + w10 * atlas[t10, c] + w11 * atlas[t11, c]
+                    ) * panels[p, 9 + c]
+                    value = value * keep + alpha * light[6 + c] * (1.0 - keep)
+                    out[row, column, c] = out[row, column, c] * (1.0 - alpha) + value
+                if alpha >= 0.5:
+                    label[row, column] = code
+
+
+@compiled()
+def develop(
+    picture: U8,
+    radiance: F32,
+    falloff: F32,
+    curve: U8,
+    static: F32,
+    shift_row: int,
+    shift_column: int,
+    exposure: float,
+    blur: float,
+    noise: float,
+) -> None:
+    """Turn (H, W, 3) linear radiance into an sRGB picture as a sensor would.
+
+    Args:
+        falloff: (H, W) vignetting, 1 in the centre.
+        curve: (4096,) tone curve from 0..4 of exposed radiance to sRGB.
+        static: (S, S) normal noise, S a power of two; the shifts move it from frame to frame.
+        blur: 0..1, weight of the 3 x 3 neighbourhood.
+        noise: standard deviation at full exposure; grows with the root of the signal.
+    """
+    height, width = falloff.shape
+    mask = static.shape[0] - 1
+    side = 0.25 * blur
+    middle = 1.0 - 2.0 * side
+    for row in range(height):
+        up = max(row - 1, 0)
+        down = min(row + 1, height - 1)
+        for column in range(width):
+            left = max(column - 1, 0)
+            right = min(column + 1, width - 1)
+            gain = exposure * falloff[row, column]
+            bump = noise * static[(row + shift_row) & mask, (column + shift_column) & mask]
+            for c in range(3):
+                above = side * (radiance[up, left, c] + radiance[up, right, c]) + middle * radiance[up, column, c]
+                here = side * (radiance[row, left, c] + radiance[row, right, c]) + middle * radiance[row, column, c]
+                under = side * (radiance[down, left, c] + radiance[down, right, c]) + middle * radiance[down, column, c]
+                value = (side * (above + under) + middle * here) * gain
+                value += bump * np.sqrt(max(value, 0.0) + 0.002)
+                index = int(value * 1024.0)
+                picture[row, column, c] = curve[min(max(index, 0), 4095)]

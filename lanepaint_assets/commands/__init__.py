@@ -1,0 +1,1 @@
+"""What the `lanepaint` commands do; `cli.py` only parses their options."""

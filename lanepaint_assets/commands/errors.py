@@ -1,0 +1,32 @@
+"""Which errors are a person's to mend: the command line prints these as one line, and everything else as a traceback."""
+
+from __future__ import annotations
+
+
+class CommandError(Exception):
+    """A command cannot be carried out; the message names the thing, the reason and the remedy."""
+
+
+def person_errors() -> tuple[type[Exception], ...]:
+    """The error types whose message says all that is needed."""
+    from lanepaint_assets.clips.pictures import PictureError
+    from lanepaint_assets.clips.probing import InvalidClipError
+    from lanepaint_assets.clips.sources import ClipSourceError
+    from lanepaint_assets.editing.catalogue import CatalogueError, PromptSelectionError
+    from lanepaint_assets.editing.engine import UnpaintableSceneError
+    from lanepaint_assets.settings import SettingsError
+    from lanepaint_assets.store.errors import StoreError
+    from lanepaint_assets.store.upstream import MissingUpstreamError
+
+    return (
+        CatalogueError,
+        ClipSourceError,
+        CommandError,
+        InvalidClipError,
+        MissingUpstreamError,
+        PictureError,
+        PromptSelectionError,
+        SettingsError,
+        StoreError,
+        UnpaintableSceneError,
+    )

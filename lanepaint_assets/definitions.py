@@ -1,0 +1,73 @@
+"""The table of contents: settings to resources, assets, jobs, sensors and executor. Nothing happens at import
+except `defs`, which Dagster asks for by name.
+
+Tests call `build` with their own settings and platform.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from lanepaint_assets.checkpoints import assets as checkpoints
+from lanepaint_assets.clips import assets as clips
+from lanepaint_assets.clips.sensors import build_sensors
+from lanepaint_assets.editing import assets as editing
+from lanepaint_assets.evaluation import assets as evaluation
+from lanepaint_assets.jobs import build_jobs
+from lanepaint_assets.platform import Platform
+from lanepaint_assets.segmentation import assets as segmentation
+from lanepaint_assets.settings import Settings, SettingsError, load_settings
+from lanepaint_assets.training import assets as training
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def build(settings: Settings, *, platform: Platform | None = None) -> dg.Definitions:
+    """Assemble the code location.
+
+    Args:
+        settings: as read by `load_settings`.
+        platform: given by tests and the command line; by default one at `settings.root`.
+
+    Raises:
+        SettingsError: an engine or the executor is not available.
+    """
+    resources: Mapping[str, object] = {"platform": platform or Platform(settings)}
+    return dg.Definitions(
+        assets=[
+            *clips.build_assets(),
+            *checkpoints.build_assets(),
+            *segmentation.build_assets(settings),
+            *training.build_assets(settings),
+            *editing.build_assets(settings),
+            *evaluation.build_assets(settings),
+        ],
+        jobs=build_jobs(),
+        sensors=build_sensors(),
+        resources=resources,
+        executor=_executor(settings),
+    )
+
+
+def _executor(settings: Settings) -> dg.ExecutorDefinition:
+    if settings.executor == "in_process":
+        return dg.in_process_executor
+    if settings.executor == "multiprocess":
+        return dg.multiprocess_executor
+    try:
+        from dagster_k8s import k8s_job_executor
+    except ImportError as error:
+        raise SettingsError(
+            "LANEPAINT_EXECUTOR='k8s' needs dagster-k8s; install it with: pip install 'lanepaint[k8s]'"
+        ) from error
+    executor: dg.ExecutorDefinition = k8s_job_executor
+    return executor
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What `dagster` and `dg` load."""
+    return build(load_settings())

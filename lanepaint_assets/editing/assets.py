@@ -1,0 +1,127 @@
+"""The `editing` group: the prompt catalogue, judged first frames, edited videos."""
+
+import dagster as dg
+
+from lanepaint_assets.editing.catalogue import load_catalogue
+from lanepaint_assets.editing.steps import (
+    BEFORE_AFTER_FILE,
+    EDITED_VIDEOS_VERSION,
+    FIRST_FRAME_FILE,
+    FIRST_FRAMES_VERSION,
+    make_edited_videos,
+    make_first_frames,
+)
+from lanepaint_assets.engines import chosen_engine
+from lanepaint_assets.materialization import PromptSelection, as_result, clear_failures, item_checks, run_name
+from lanepaint_assets.partitions import CLIP_CHUNK
+from lanepaint_assets.platform import Platform
+from lanepaint_assets.settings import Settings
+from lanepaint_assets.store.items import PartitionOutcome
+
+GROUP = "editing"
+OWNERS = ["team:generative"]
+
+# Pictures of one preview: enough to judge a chunk at a glance, small enough for the event log.
+PREVIEW_PICTURES = 6
+
+
+def build_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsset]:
+    """The assets of this stage; the engines chosen in the settings enter the code versions."""
+    first_painter = chosen_engine(settings, "first_frame_painter")
+    inspector = chosen_engine(settings, "inspector")
+    video_painter = chosen_engine(settings, "video_painter")
+
+    @dg.multi_observable_source_asset(
+        name="observe_prompt_catalogue",
+        specs=[
+            dg.AssetSpec(
+                "prompt_catalogue",
+                deps=["lane_loras"],
+                group_name=GROUP,
+                owners=OWNERS,
+                kinds={"yaml"},
+                description=(
+                    "The edit prompts in force: the built-in five, those of LANEPAINT_PROMPT_FILE, and the two control "
+                    "prompts. The data version is a digest of their content."
+                ),
+            )
+        ],
+    )
+    def observe_prompt_catalogue() -> dg.ObserveResult:
+        catalogue = load_catalogue(settings.prompt_file)
+        listing = "\n".join(f"- `{prompt.key}`: {prompt.instruction}" for prompt in catalogue.prompts)
+        return dg.ObserveResult(
+            asset_key="prompt_catalogue",
+            data_version=dg.DataVersion(catalogue.digest),
+            metadata={"prompts": dg.MetadataValue.md(listing), "count": len(catalogue.prompts)},
+        )
+
+    @dg.asset(
+        partitions_def=CLIP_CHUNK,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"image", first_painter.name, inspector.name},
+        deps=["vp_inputs", "prompt_catalogue", "flux_fill_checkpoint", "qwen_vl_checkpoint"],
+        code_version=f"{first_painter.label} + {inspector.label}/{FIRST_FRAMES_VERSION}",
+        check_specs=item_checks("first_frames"),
+        description=(
+            "The first frame of every clip x prompt, painted and judged until it passes (spec 5 and 6), with every "
+            "attempt's caption, picture, verdict and reasons."
+        ),
+    )
+    def first_frames(
+        context: dg.AssetExecutionContext, config: PromptSelection, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult:
+        run = run_name(context)
+        with clear_failures():
+            outcome = make_first_frames(platform, context.partition_key, run, config.prompts)
+        return as_result(
+            platform,
+            "first_frames",
+            outcome,
+            run=run,
+            engines=[first_painter.label, inspector.label],
+            preview_png=_contact_sheet(platform, outcome, FIRST_FRAME_FILE),
+        )
+
+    @dg.asset(
+        partitions_def=CLIP_CHUNK,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"video", video_painter.name},
+        deps=["first_frames", "vp_inputs", "cogvideox_checkpoint", "videopainter_branch_checkpoint"],
+        code_version=f"{video_painter.label}/{EDITED_VIDEOS_VERSION}",
+        check_specs=item_checks("edited_videos"),
+        description=(
+            "The edited video of every clip x prompt, composited at native resolution so that everything outside the "
+            "feathered mask is the source, with the times of its frames."
+        ),
+    )
+    def edited_videos(
+        context: dg.AssetExecutionContext, config: PromptSelection, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult:
+        run = run_name(context)
+        with clear_failures():
+            outcome = make_edited_videos(platform, context.partition_key, run, config.prompts)
+        return as_result(
+            platform,
+            "edited_videos",
+            outcome,
+            run=run,
+            engines=[video_painter.label],
+            preview_png=_contact_sheet(platform, outcome, BEFORE_AFTER_FILE),
+        )
+
+    return [observe_prompt_catalogue, first_frames, edited_videos]
+
+
+def _contact_sheet(platform: Platform, outcome: PartitionOutcome, file_name: str) -> bytes | None:
+    from lanepaint_assets.clips.pictures import read_picture
+    from lanepaint_assets.rendering.previews import CaptionedPicture, contact_sheet
+
+    shown = [row for row in outcome.rows if row.status == "ok"][:PREVIEW_PICTURES]
+    if not shown:
+        return None
+    return contact_sheet(
+        [CaptionedPicture(read_picture(platform.store.read_bytes(row, file_name)), row.key) for row in shown]
+    )

@@ -1,0 +1,129 @@
+"""A lane line and the asphalt on both sides of it, sampled from one frame as a straight strip.
+
+Called by frame registration and marking removal. Stations run along the line, equally spaced in the picture rather than
+on the road; columns run across it. No decisions about what the strip shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lanepaint_assets.editing.road_course import RigPose, RoadCourse
+from lanepaint_assets.editing.shading import LUMINANCE
+from lanepaint_assets.rendering.cameras import RigCamera
+
+Float = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class StripGrid:
+    """Where strips are sampled: `count` stations from `first_m` to `last_m` ahead, columns to `half_width_m` each side."""
+
+    count: int
+    first_m: float
+    last_m: float
+    half_width_m: float
+    column_m: float = 0.05
+
+    @cached_property
+    def ahead_m(self) -> Float:
+        """(J,) metres ahead of the rig: equal steps of 1 / distance are equal steps in the picture."""
+        result: Float = 1.0 / np.linspace(1.0 / self.first_m, 1.0 / self.last_m, self.count)
+        return result
+
+    @cached_property
+    def columns_m(self) -> Float:
+        """(M,) metres to the left of the line."""
+        side = round(self.half_width_m / self.column_m)
+        return np.arange(-side, side + 1) * self.column_m
+
+
+@dataclass(frozen=True, eq=False)
+class LineStrip:
+    """One line in one frame.
+
+    Attributes:
+        grid: how it was sampled.
+        s: (J,) road coordinate of the stations.
+        rig: (J, M, 2) where they are in the rig frame.
+        pixels: (J, M, 2) where they are in the picture.
+        light: (J, M, 3) linear light.
+        valid: (J, M) inside the picture and the paint mask.
+    """
+
+    grid: StripGrid
+    s: Float
+    rig: Float
+    pixels: Float32
+    light: Float32
+    valid: NDArray[np.bool_]
+
+    def asphalt(self, low_m: float, high_m: float) -> Float32:
+        """(J, 3) median colour of the valid columns between two distances from the line; NaN with fewer than a third."""
+        columns = self.grid.columns_m
+        chosen = (columns >= low_m) & (columns <= high_m)
+        light = np.where(self.valid[:, chosen, None], self.light[:, chosen], np.nan)
+        enough = 3 * self.valid[:, chosen].sum(axis=1) >= max(int(chosen.sum()), 1)
+        result = np.full((len(self.s), 3), np.nan, np.float32)
+        if enough.any():
+            result[enough] = np.nanmedian(light[enough], axis=1)
+        return result
+
+    def markedness(self, base: Float32) -> Float32:
+        """(J, M) how much more like paint than asphalt: excess of luminance, or of yellow; 0 where it cannot tell."""
+        return markedness(self.light, base[:, None, :], self.valid)
+
+
+def markedness(light: Float32, base: Float32, valid: NDArray[np.bool_]) -> Float32:
+    """Paint against asphalt of colour `base`, as a share of the asphalt's luminance.
+
+    Yellow on concrete hardly differs in luminance, so its missing blue counts too.
+    """
+    weights = np.asarray(LUMINANCE, np.float32)
+    bright = light @ weights / np.maximum(base @ weights, 1e-4) - 1.0
+    yellow = _yellowness(light) - _yellowness(base)
+    result = np.maximum(bright, 2.0 * (yellow - 0.08))
+    return np.where(valid & np.isfinite(result), np.maximum(result, 0.0), 0.0).astype(np.float32)
+
+
+def _yellowness(light: Float32) -> Float32:
+    warm = np.minimum(light[..., 0], light[..., 1])
+    result: Float32 = (warm - light[..., 2]) / np.maximum(warm + light[..., 2], 1e-3)
+    return result
+
+
+def sample_strip(
+    linear: Float32,
+    mask: NDArray[np.bool_],
+    camera: RigCamera,
+    course: RoadCourse,
+    pose: RigPose,
+    here_s: float,
+    offset_m: Float,
+    grid: StripGrid,
+) -> LineStrip:
+    """Sample the strip of one line.
+
+    Args:
+        linear: (H, W, 3) the frame in linear light.
+        mask: (H, W) paint mask.
+        camera: with the frame's own pitch.
+        course, pose, here_s: the road, the frame's pose and its s.
+        offset_m: (J,) d of the line at `here_s + grid.ahead_m`.
+        grid: stations and columns.
+    """
+    s = here_s + grid.ahead_m
+    shape = (grid.count, grid.columns_m.size)
+    world = course.world(np.repeat(s, shape[1]), (offset_m[:, None] + grid.columns_m).ravel())
+    rig = pose.to_rig(world)
+    pixels, seen = camera.project(np.concatenate([rig, np.zeros((len(rig), 1))], axis=1))
+    at = np.clip(pixels, -30000, 30000).reshape(*shape, 2).astype(np.float32)
+    light = cv2.remap(linear, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    on_mask = cv2.remap(mask.astype(np.uint8), at[..., 0], at[..., 1], cv2.INTER_NEAREST, borderValue=0)
+    return LineStrip(grid, s, rig.reshape(*shape, 2), at, light.astype(np.float32), seen.reshape(shape) & (on_mask > 0))

@@ -1,0 +1,82 @@
+"""Colour in linear light: conversion tables and what paint looks like under a road's own light.
+
+Called by marking removal and lane paint. Nothing geometric.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanepaint_assets.compiled import compiled
+from lanepaint_assets.lanes.attributes import Color
+
+Float32 = NDArray[np.float32]
+
+# Rec. 709 luminance, green first to none: the weights of linear red, green, blue.
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+
+# Entries of the table from linear light back to sRGB bytes: fine enough that every byte survives the way there and back.
+_BACK_ENTRIES = 1 << 14
+
+# Paint against asphalt where the clip shows no marking to learn it from: white paint reflects 50 to 60 %, asphalt around
+# 15 to 20 % once worn.
+DEFAULT_CONTRAST = 3.0
+
+# A learnt contrast is kept within what still reads as paint (worn, on concrete) and what a camera can show (fresh, on new
+# asphalt).
+CONTRAST_RANGE = (1.7, 4.5)
+
+# Linear reflectance of traffic paint relative to white paint, red, green, blue: yellow about as FHWA's daytime chromaticity
+# box, pulled a little to grey as cameras and dust do.
+_RELATIVE_REFLECTANCE = {Color.WHITE: (1.0, 1.0, 1.0), Color.YELLOW: (1.0, 0.68, 0.16)}
+
+
+def _to_linear(srgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def _to_srgb(linear: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+# (256,) linear value of an sRGB byte.
+LINEAR_OF_BYTE: Float32 = _to_linear(np.arange(256) / 255.0).astype(np.float32)
+
+# sRGB (0..255, not rounded) at linear i / (_BACK_ENTRIES - 1).
+_SRGB_OF_LINEAR: Float32 = (255.0 * _to_srgb(np.linspace(0.0, 1.0, _BACK_ENTRIES))).astype(np.float32)
+
+
+def linear_frame(frame: NDArray[np.uint8]) -> Float32:
+    """(H, W, 3) sRGB bytes to linear light 0..1."""
+    linear: Float32 = LINEAR_OF_BYTE[frame]
+    return linear
+
+
+def byte_table() -> Float32:
+    """The table that `byte_of` reads; kernels take it as an argument."""
+    return _SRGB_OF_LINEAR
+
+
+@compiled()
+def byte_of(value: float, table: NDArray[np.float32]) -> int:
+    """The sRGB byte of a linear value, clipped to 0..1."""
+    if value <= 0.0:
+        return 0
+    if value >= 1.0:
+        return 255
+    at = value * (table.shape[0] - 1)
+    i = int(at)
+    low = table[i]
+    return int(low + (table[i + 1] - low) * (at - i) + 0.5)
+
+
+def paint_gain(color: Color, contrast: float) -> Float32:
+    """What asphalt under the same light is multiplied by to look like paint: (3,) red, green, blue.
+
+    Args:
+        color: white or yellow.
+        contrast: luminance of white paint over that of asphalt.
+    """
+    gain: Float32 = (np.asarray(_RELATIVE_REFLECTANCE[color]) * contrast).astype(np.float32)
+    return gain

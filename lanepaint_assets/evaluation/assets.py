@@ -1,0 +1,175 @@
+"""The `evaluation` group: trajectories of both arms, their videos, a report a chunk, a leaderboard over all chunks."""
+
+import io
+
+import dagster as dg
+import pandas as pd
+
+from lanepaint_assets.engines import chosen_engine
+from lanepaint_assets.evaluation.report_steps import (
+    LEADERBOARD_FILE,
+    METRICS_FILE,
+    PROMPT_LEADERBOARD_VERSION,
+    REPORT_FILE,
+    TRAJECTORY_REPORTS_VERSION,
+    TRAJECTORY_VIDEOS_VERSION,
+    make_prompt_leaderboard,
+    make_trajectory_reports,
+    make_trajectory_videos,
+)
+from lanepaint_assets.evaluation.trajectory_steps import (
+    EDITED_TRAJECTORIES_VERSION,
+    ORIGINAL_TRAJECTORIES_VERSION,
+    make_edited_trajectories,
+    make_original_trajectories,
+)
+from lanepaint_assets.materialization import (
+    PromptSelection,
+    as_result,
+    clear_failures,
+    item_checks,
+    run_name,
+    table_value,
+)
+from lanepaint_assets.partitions import CLIP_CHUNK
+from lanepaint_assets.platform import Platform
+from lanepaint_assets.settings import Settings
+from lanepaint_assets.store.items import PartitionOutcome
+
+GROUP = "evaluation"
+OWNERS = ["team:evaluation"]
+
+
+def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """The assets of this stage; the driver chosen in the settings enters the code versions."""
+    driver = chosen_engine(settings, "driver")
+
+    @dg.asset(
+        partitions_def=CLIP_CHUNK,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"json", driver.name},
+        deps=["raw_clips", "alpamayo_checkpoint"],
+        code_version=f"{driver.label}/{ORIGINAL_TRAJECTORIES_VERSION}",
+        check_specs=item_checks("original_trajectories"),
+        description="What the driver plans on the unedited clip, and the null arms; once a clip, shared by all prompts.",
+    )
+    def original_trajectories(
+        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult:
+        run = run_name(context)
+        with clear_failures():
+            outcome = make_original_trajectories(platform, context.partition_key, run)
+        return as_result(platform, "original_trajectories", outcome, run=run, engines=[driver.label])
+
+    @dg.asset(
+        partitions_def=CLIP_CHUNK,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"json", driver.name},
+        deps=["edited_videos", "original_trajectories", "alpamayo_checkpoint"],
+        code_version=f"{driver.label}/{EDITED_TRAJECTORIES_VERSION}",
+        check_specs=item_checks("edited_trajectories"),
+        description=(
+            "What the driver plans on each edited clip: minADE of both arms, distance between them, signed lateral shift "
+            "(spec 10)."
+        ),
+    )
+    def edited_trajectories(
+        context: dg.AssetExecutionContext, config: PromptSelection, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult:
+        run = run_name(context)
+        with clear_failures():
+            outcome = make_edited_trajectories(platform, context.partition_key, run, config.prompts)
+        return as_result(platform, "edited_trajectories", outcome, run=run, engines=[driver.label])
+
+    @dg.asset(
+        partitions_def=CLIP_CHUNK,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"video"},
+        deps=["edited_trajectories", "edited_videos"],
+        code_version=TRAJECTORY_VIDEOS_VERSION,
+        check_specs=item_checks("trajectory_videos"),
+        description="Overlay and side-by-side comparison of each edited clip with both plans (spec 11). A CPU step.",
+    )
+    def trajectory_videos(
+        context: dg.AssetExecutionContext, config: PromptSelection, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult:
+        run = run_name(context)
+        with clear_failures():
+            outcome = make_trajectory_videos(platform, context.partition_key, run, config.prompts)
+        return as_result(platform, "trajectory_videos", outcome, run=run)
+
+    @dg.asset(
+        partitions_def=CLIP_CHUNK,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"html", "parquet"},
+        deps=["edited_trajectories", "trajectory_videos"],
+        code_version=TRAJECTORY_REPORTS_VERSION,
+        check_specs=item_checks("trajectory_reports"),
+        description="One self-contained HTML page, one text and one Parquet table over all items of the chunk.",
+    )
+    def trajectory_reports(
+        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult:
+        run = run_name(context)
+        with clear_failures():
+            outcome = make_trajectory_reports(platform, context.partition_key, run)
+        return as_result(
+            platform,
+            "trajectory_reports",
+            outcome,
+            run=run,
+            engines=[driver.label],
+            extra={
+                **_table(platform, outcome, METRICS_FILE, "metrics"),
+                **{
+                    "report": dg.MetadataValue.path(str(platform.store.file_path(row, REPORT_FILE)))
+                    for row in outcome.rows
+                    if row.status == "ok"
+                },
+            },
+        )
+
+    @dg.asset(
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"parquet"},
+        deps=[dg.AssetDep("trajectory_reports", partition_mapping=dg.AllPartitionMapping())],
+        code_version=PROMPT_LEADERBOARD_VERSION,
+        check_specs=item_checks("prompt_leaderboard"),
+        description="Every prompt against the original and against the control prompt, paired, over all chunks.",
+    )
+    def prompt_leaderboard(
+        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult:
+        run = run_name(context)
+        outcome = make_prompt_leaderboard(platform, run)
+        return as_result(
+            platform,
+            "prompt_leaderboard",
+            outcome,
+            run=run,
+            extra=_table(platform, outcome, LEADERBOARD_FILE, "leaderboard"),
+        )
+
+    return [
+        original_trajectories,
+        edited_trajectories,
+        trajectory_videos,
+        trajectory_reports,
+        prompt_leaderboard,
+    ]
+
+
+def _table(
+    platform: Platform, outcome: PartitionOutcome, file_name: str, name: str
+) -> dict[str, dg.MetadataValue[object]]:
+    """A Parquet file of the outcome's one row as table metadata."""
+    for row in outcome.rows:
+        if row.status == "ok":
+            table = pd.read_parquet(io.BytesIO(platform.store.read_bytes(row, file_name)))
+            return {name: table_value(table)}
+    return {}

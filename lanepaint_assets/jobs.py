@@ -1,0 +1,147 @@
+"""The workflow variants of spec 3 as jobs, and how the command line runs one of them for one chunk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from lanepaint_assets.materialization import RUN_NAME_TAG
+from lanepaint_assets.partitions import CLIP_CHUNK, LANE_STYLE
+
+STAGE_ASSETS: dict[str, tuple[str, ...]] = {
+    "1": ("raw_clips", "road_masks", "vp_inputs"),
+    "2": ("first_frames", "edited_videos"),
+    "3": (
+        "original_trajectories",
+        "edited_trajectories",
+        "trajectory_videos",
+        "trajectory_reports",
+    ),
+}
+
+# Assets whose run config narrows the work to some prompts.
+PROMPT_ASSETS = ("first_frames", "edited_videos", "edited_trajectories", "trajectory_videos", "trajectory_reports")
+
+# Spec 3's workflow variants by stage; there is no variant of stages 1 and 3 without 2.
+JOB_OF_STAGES = {
+    "123": "master_pipeline",
+    "1": "sam2_only",
+    "12": "sam2_vp",
+    "2": "vp_only",
+    "23": "vp_alpamayo",
+    "3": "alpamayo_only",
+}
+
+JOB_DESCRIPTIONS = {
+    "master_pipeline": "Clips to report: segmentation, editing, evaluation.",
+    "sam2_only": "Segmentation only: road masks and the VideoPainter folder.",
+    "sam2_vp": "Segmentation and editing.",
+    "vp_only": "Editing only, from masks that exist.",
+    "vp_alpamayo": "Editing and evaluation, from masks that exist.",
+    "alpamayo_only": "Evaluation only, of edited videos that exist.",
+}
+
+
+def build_jobs() -> list[UnresolvedAssetJobDefinition]:
+    """All jobs."""
+    jobs = [
+        dg.define_asset_job(
+            name,
+            selection=dg.AssetSelection.assets(*(asset for stage in stages for asset in STAGE_ASSETS[stage])),
+            partitions_def=CLIP_CHUNK,
+            description=JOB_DESCRIPTIONS[name],
+            tags={"lanepaint/stages": stages},
+        )
+        for stages, name in JOB_OF_STAGES.items()
+    ]
+    jobs.append(
+        dg.define_asset_job(
+            "training_data",
+            selection=dg.AssetSelection.assets("raw_clips", "training_samples", "filtered_samples"),
+            partitions_def=CLIP_CHUNK,
+            description="Training samples of a chunk and their subsets by lane style.",
+        )
+    )
+    jobs.append(
+        dg.define_asset_job(
+            "lora_training",
+            selection=dg.AssetSelection.assets("lane_loras"),
+            partitions_def=LANE_STYLE,
+            description="Train the LoRA of one lane style. Started by a person.",
+        )
+    )
+    return jobs
+
+
+def prompt_config(assets: Iterable[str], prompts: Sequence[str]) -> dict[str, Any]:
+    """Run config that narrows those of `assets` that know prompts."""
+    if not prompts:
+        return {}
+    return {"ops": {asset: {"config": {"prompts": list(prompts)}} for asset in assets if asset in PROMPT_ASSETS}}
+
+
+@dataclass(frozen=True)
+class StepFailure:
+    """A step that failed, in words for the terminal."""
+
+    step: str
+    message: str
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """What a run on the command line came to."""
+
+    run_id: str
+    success: bool
+    failures: tuple[StepFailure, ...]
+
+
+def open_instance(home: Path) -> dg.DagsterInstance:
+    """The Dagster instance that the UI uses too: `DAGSTER_HOME` where it is set, else `home`, made if need be."""
+    if "DAGSTER_HOME" not in os.environ:
+        home.mkdir(parents=True, exist_ok=True)
+        config = home / "dagster.yaml"
+        if not config.exists():
+            config.write_text("telemetry:\n  enabled: false\n")
+        os.environ["DAGSTER_HOME"] = str(home)
+    return dg.DagsterInstance.get()
+
+
+def run_job(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    job: str,
+    partition: str,
+    *,
+    prompts: Sequence[str] = (),
+    tags: Mapping[str, str] | None = None,
+    run_name: str | None = None,
+) -> JobOutcome:
+    """Run a job for one partition in this process; Dagster's own log stays quiet, its event log is complete."""
+    stages = next((stages for stages, name in JOB_OF_STAGES.items() if name == job), "")
+    assets = [asset for stage in stages for asset in STAGE_ASSETS[stage]]
+    result = definitions.resolve_job_def(job).execute_in_process(
+        partition_key=partition,
+        instance=instance,
+        run_config={
+            **prompt_config(assets, prompts),
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+        },
+        tags={**(tags or {}), **({RUN_NAME_TAG: run_name} if run_name else {})},
+        raise_on_error=False,
+    )
+    failures = []
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            described = event.step_failure_data.user_failure_data
+            text = (described.description if described else None) or (error.message if error else "failed")
+            failures.append(StepFailure(event.step_key or "?", text.strip()))
+    return JobOutcome(result.run_id, result.success, tuple(failures))

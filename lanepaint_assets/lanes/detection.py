@@ -1,0 +1,123 @@
+"""Lane lines of one frame: strip, evidence, course, lines, attributes, roles.
+
+Called by the measured inspector, painters and the lane-following driver. Cameras and ego motion come in as known or
+estimated by `geometry.py`; words (captions, verdicts) are the inspector's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanepaint_assets.clips.egomotion import Egomotion
+from lanepaint_assets.lanes.attributes import UNKNOWN_STYLE
+from lanepaint_assets.lanes.curves import CurveFit, line_offsets, refine_line, shared_course
+from lanepaint_assets.lanes.inspector import LaneLine, LineRole, RoadView
+from lanepaint_assets.lanes.line_style import StyleMeasurement, measure_style
+from lanepaint_assets.lanes.paint_filter import find_paint
+from lanepaint_assets.lanes.strip import RoadStrip, accumulate_strip
+from lanepaint_assets.rendering.cameras import RigCamera
+
+Float = NDArray[np.float64]
+
+# Where the ego lane's boundaries are compared: about where the driver's own lane is best seen.
+ROLE_X_M = 8.0
+# A lane boundary lies no farther than this from the vehicle's middle: 3.75 m lanes, driven off centre, camera height
+# off by a fifth.
+MAX_BOUNDARY_M = 3.6
+# A speck of paint between the vehicle and the true boundary must not take its place.
+MIN_ROLE_CONFIDENCE = 0.4
+# Most lines a road of 16 m has: six, and two for chance.
+MAX_LINES = 8
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Lines of the target frame, and what they were read from."""
+
+    lines: tuple[LaneLine, ...]
+    strip: RoadStrip
+    course: Float
+
+
+def detect_lines(view: RoadView, camera: RigCamera, ego: Egomotion | None) -> Detection:
+    """Find and measure the lane lines of `view.frames[view.target_index]`.
+
+    Args:
+        view: pictures; its own `camera` and `ego` are not read, so that estimates can be passed.
+        camera: of the frames' size.
+        ego: None reads the target frame alone.
+    """
+    strip = accumulate_strip(view, camera, ego)
+    paint = find_paint(strip)
+    course, votes, y_first = shared_course(paint.evidence, strip.grid)
+    fits: list[CurveFit] = []
+    for offset, _ in line_offsets(votes, y_first)[:MAX_LINES]:
+        fit = refine_line(paint.evidence, strip.grid, course, offset)
+        if fit is not None and fit.contrast_ratio > 1.5:
+            fits.append(fit)
+    fits = _distinct(fits)
+    roles = _roles(fits)
+    lines = [_line(fit, role, measure_style(strip, fit), camera) for fit, role in zip(fits, roles, strict=True)]
+    return Detection(tuple(lines), strip, course)
+
+
+def _at(fit: CurveFit, x: float) -> float:
+    return float(np.polynomial.polynomial.polyval(x, fit.coefficients))
+
+
+def _distinct(fits: list[CurveFit]) -> list[CurveFit]:
+    """Drop the weaker of two fits that ran into the same paint; order from left to right."""
+    kept: list[CurveFit] = []
+    for fit in sorted(fits, key=lambda f: -f.paint_m):
+        if all(abs(_at(fit, x) - _at(other, x)) > 0.5 for other in kept for x in (ROLE_X_M,)):
+            kept.append(fit)
+    return sorted(kept, key=lambda f: -_at(f, ROLE_X_M))
+
+
+def _roles(fits: list[CurveFit]) -> list[LineRole]:
+    """The nearest convincing line on each side bounds the ego lane."""
+    roles: list[LineRole] = ["other"] * len(fits)
+    lateral = [_at(f, ROLE_X_M) for f in fits]
+    sure = [_confidence(f) >= MIN_ROLE_CONFIDENCE for f in fits]
+    left = [i for i, y in enumerate(lateral) if 0.2 < y < MAX_BOUNDARY_M and sure[i]]
+    right = [i for i, y in enumerate(lateral) if -MAX_BOUNDARY_M < y < -0.2 and sure[i]]
+    if left:
+        roles[min(left, key=lambda i: lateral[i])] = "ego_left"
+    if right:
+        roles[max(right, key=lambda i: lateral[i])] = "ego_right"
+    return roles
+
+
+def _confidence(fit: CurveFit) -> float:
+    """0..1 from the paint along the curve, how closely it follows it, and how bare the ground beside it is."""
+    support = 1.0 - np.exp(-fit.paint_m / 5.0)
+    tidy = np.exp(-fit.residual_m / 0.10)
+    lone = np.clip((fit.contrast_ratio - 1.0) / 4.0, 0.0, 1.0)
+    return float(np.clip(support * tidy * (0.4 + 0.6 * lone), 0.0, 1.0))
+
+
+def _line(fit: CurveFit, role: LineRole, measured: StyleMeasurement, camera: RigCamera) -> LaneLine:
+    return LaneLine(
+        role=role,
+        coefficients=fit.coefficients,
+        x_range_m=fit.x_range_m,
+        polyline_px=_polyline(fit, camera),
+        style=measured.style if measured is not None else UNKNOWN_STYLE,
+        confidence=_confidence(fit),
+        style_confidence=measured.confidence,
+        width_m=measured.width_m,
+        dash_m=measured.dash_m,
+        period_m=measured.period_m,
+        phase_m=measured.phase_m,
+    )
+
+
+def _polyline(fit: CurveFit, camera: RigCamera) -> Float:
+    """The line in the target frame, near to far, every half metre where it is in the picture."""
+    x = np.arange(max(fit.x_range_m[0], camera.position_m[0] + 1.0), fit.x_range_m[1] + 0.25, 0.5)
+    y = np.polynomial.polynomial.polyval(x, fit.coefficients)
+    pixels, seen = camera.project(np.column_stack([x, y, np.zeros_like(x)]))
+    return pixels[seen]

@@ -1,0 +1,113 @@
+"""The `measured` lane inspector: bird's-eye lane measurement without weights, as inspector, caption writer and judge.
+
+Engine for `lanes.inspector.LaneInspector`; stages create it through their settings. How lines are found is
+`detection.py`'s work, how an edit is judged `judging.py`'s: here are the engine's name, its memory and its first words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanepaint_assets.lanes.attributes import UNKNOWN_STYLE, Color, Count, LaneStyle, Pattern
+from lanepaint_assets.lanes.detection import Detection, detect_lines
+from lanepaint_assets.lanes.geometry import ClipGeometry, clip_geometry, estimate_camera
+from lanepaint_assets.lanes.inspector import LaneInspection, LaneLine, RoadView, Verdict
+from lanepaint_assets.lanes.judging import judge_edit
+from lanepaint_assets.lanes.readability import unreadable_reason
+from lanepaint_assets.rendering.cameras import RigCamera
+
+
+class MeasuredLaneInspector:
+    """Measures lane lines on the ground plane; deterministic, no weights, nothing to load."""
+
+    name = "measured"
+    version = "1"
+
+    def __init__(self) -> None:
+        # Estimating a clip's geometry costs a second; every frame and every prompt of the clip asks for it.
+        self._estimated: tuple[NDArray[np.uint8], ClipGeometry] | None = None
+
+    def inspect(self, view: RoadView) -> LaneInspection:
+        """Measure the lines of the target frame; a road that cannot be read gives no lines and the reason.
+
+        The road's style is summed up over the ego lane's boundaries: see `summary_style`.
+        """
+        known = self._with_geometry(view)
+        inspection, _ = _inspect(known)
+        return inspection
+
+    def first_caption(self, instruction: str, wanted: LaneStyle, frame: NDArray[np.uint8]) -> str:  # noqa: ARG002
+        """The normalized caption of the wanted style.
+
+        Measuring finds no words in a picture that the style does not say already, so the instruction's wording and the
+        frame are left to engines that read and write. A style with unknown parts is worded by the instruction.
+        """
+        return wanted.caption if wanted.is_known else (instruction.strip() or wanted.caption)
+
+    def judge(self, original: RoadView, edited: RoadView, wanted: LaneStyle, caption: str) -> Verdict:
+        """Judge from what is measured in `edited`; `original` lends its camera, its road's course and its texture."""
+        before = self._with_geometry(original)
+        # The edit shows the same drive: its geometry is the original's, even where the edit is a single picture.
+        after = replace(edited, camera=edited.camera or before.camera, ego=edited.ego or before.ego)
+        first, found_before = _inspect(before)
+        second, found_after = _inspect(after)
+        return judge_edit(first, found_before, second, found_after, wanted, caption)
+
+    def _with_geometry(self, view: RoadView) -> RoadView:
+        """Fill in camera and ego motion; the last clip's estimates are kept."""
+        if view.camera is not None and (view.ego is not None or len(view.frames) == 1):
+            return view
+        if len(view.frames) == 1:
+            return replace(view, camera=estimate_camera(view.frames))
+        if self._estimated is None or self._estimated[0] is not view.frames:
+            geometry = clip_geometry(view.frames, view.timestamps_us, view.camera, view.ego)
+            self._estimated = (view.frames, geometry)
+        geometry = self._estimated[1]
+        return replace(view, camera=view.camera or geometry.camera, ego=view.ego or geometry.ego)
+
+
+def _inspect(view: RoadView) -> tuple[LaneInspection, Detection | None]:
+    camera = view.camera
+    assert camera is not None
+    reason = unreadable_reason(view.frames[view.target_index], camera)
+    if reason is not None:
+        return LaneInspection((), UNKNOWN_STYLE, 0.0, camera, reason), None
+    detection = detect_lines(view, camera, view.ego)
+    return _summed_up(detection, camera), detection
+
+
+def _summed_up(detection: Detection, camera: RigCamera) -> LaneInspection:
+    boundaries = [line for line in detection.lines if line.role != "other"]
+    if not detection.lines:
+        return LaneInspection((), UNKNOWN_STYLE, 0.0, camera, "no lane line stands out from the road")
+    if not boundaries:
+        return LaneInspection(
+            detection.lines, UNKNOWN_STYLE, 0.0, camera, "lines were found, but none beside the vehicle's own lane"
+        )
+    confidence = float(np.mean([line.confidence for line in boundaries]))
+    reason = None
+    if len(boundaries) == 1:
+        # Half of the lane is a guess.
+        confidence *= 0.7
+        reason = f"only the {boundaries[0].role.replace('_', ' ')} boundary was found"
+    return LaneInspection(detection.lines, summary_style(boundaries), confidence, camera, reason)
+
+
+def summary_style(boundaries: list[LaneLine]) -> LaneStyle:
+    """One style for the ego lane's boundaries.
+
+    Equal values stand; a value known of one boundary only stands for both; colours or patterns that differ are `mixed`;
+    of counts that differ, which the vocabulary has no word for, the more certain line's stands.
+    """
+    sure_first = sorted(boundaries, key=lambda line: -line.style_confidence)
+    counts = [line.style.count for line in sure_first if line.style.count is not Count.UNKNOWN]
+    colors = {line.style.color for line in boundaries} - {Color.UNKNOWN}
+    patterns = {line.style.pattern for line in boundaries} - {Pattern.UNKNOWN}
+    return LaneStyle(
+        counts[0] if counts else Count.UNKNOWN,
+        Color.UNKNOWN if not colors else colors.pop() if len(colors) == 1 else Color.MIXED,
+        Pattern.UNKNOWN if not patterns else patterns.pop() if len(patterns) == 1 else Pattern.MIXED,
+    )

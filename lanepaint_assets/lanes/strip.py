@@ -1,0 +1,119 @@
+"""The road strip: several pictures of a drive laid over each other on the ground around one moment.
+
+Called by lane detection. A cell of the strip is mostly what the nearest look at it showed: the sharpest one, and the
+one least often hidden by other vehicles. What is paint and what is not is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lanepaint_assets.clips.egomotion import Egomotion
+from lanepaint_assets.lanes.birds_eye import GroundGrid, ground_map, planar_poses
+from lanepaint_assets.lanes.inspector import RoadView
+from lanepaint_assets.rendering.cameras import RigCamera
+
+Float = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+
+# A line of 0.10 m must span two cells across; along the road 0.2 m resolves the shortest gap in the tables (1 m).
+CELL_ACROSS_M = 0.05
+CELL_ALONG_M = 0.2
+# Neighbouring lanes on both sides; farther out lines are too flat in the picture to be measured.
+HALF_WIDTH_M = 8.0
+# Beyond this a pixel row covers more than 2 m of road at common camera heights and resolutions.
+AHEAD_M = 45.0
+# Ground already passed adds whole dash periods; two long ones (2 x 18 m) with what lies ahead are enough.
+BEHIND_M = 18.0
+# Looks at one cell fade with distance by this scale: at twice the distance the nearer look outweighs the farther.
+SHARPNESS_SCALE_M = 5.0
+# More pictures than this add time but no new ground.
+MAX_FRAMES = 12
+# Bonnets reach up to this share of the picture from below; the ground there is seen in earlier or later pictures.
+BONNET_SHARE = 0.07
+
+
+@dataclass(frozen=True)
+class RoadStrip:
+    """Ground around the target frame.
+
+    Attributes:
+        grid: its cells, rig frame at the target frame.
+        rgb: (rows, columns, 3) float32, sRGB 0..255, blended looks.
+        seen: (rows, columns) bool.
+        look_m: (rows,) distance of the nearest look at the row, metres ahead of the lens; infinite where never seen.
+        frames_used: number of pictures blended.
+    """
+
+    grid: GroundGrid
+    rgb: Float32
+    seen: NDArray[np.bool_]
+    look_m: Float
+    frames_used: int
+
+
+def strip_frames(view: RoadView, ego: Egomotion | None) -> tuple[NDArray[np.int64], Float]:
+    """Which pictures to blend, and their planar poses in the target's rig frame.
+
+    Takes the target and others spread evenly over the travelled ground that the strip covers.
+    """
+    target = view.target_index
+    alone = np.array([target], dtype=np.int64), np.zeros((1, 3))
+    if ego is None or len(view.frames) == 1:
+        return alone
+    times = np.asarray(view.timestamps_us, dtype=np.int64)
+    first, last = ego.span_us
+    if not first <= int(times[target]) <= last:
+        return alone
+    inside = np.flatnonzero((times >= first) & (times <= last))
+    poses = planar_poses(ego, times[inside], int(times[target]))
+    near = (poses[:, 0] > -BEHIND_M - 5.0) & (poses[:, 0] < AHEAD_M - 5.0)
+    inside, poses = inside[near], poses[near]
+    if inside.size > MAX_FRAMES:
+        # Even in distance, not in time: a vehicle at a red light would fill the strip with one view.
+        wanted = np.linspace(poses[:, 0].min(), poses[:, 0].max(), MAX_FRAMES - 1)
+        chosen = {int(np.argmin(np.abs(poses[:, 0] - x))) for x in wanted}
+        chosen.add(int(np.flatnonzero(inside == target)[0]))
+        order = sorted(chosen)
+        inside, poses = inside[order], poses[order]
+    return inside.astype(np.int64), poses
+
+
+def accumulate_strip(
+    view: RoadView, camera: RigCamera, ego: Egomotion | None, pitch_down_rad: float = 0.0
+) -> RoadStrip:
+    """Blend the pictures around `view.target_index` on the ground.
+
+    Args:
+        view: pictures; road masks, where given, decide which cells are road.
+        camera: known or estimated, of the frames' size.
+        ego: None looks at the target frame alone.
+        pitch_down_rad: correction of the camera's pitch, for all pictures.
+    """
+    indices, poses = strip_frames(view, ego)
+    behind = float(min(0.0, poses[:, 0].min())) + 3.0
+    ahead = AHEAD_M
+    grid = GroundGrid(max(-BEHIND_M, min(behind, 3.0)), ahead, -HALF_WIDTH_M, HALF_WIDTH_M, CELL_ACROSS_M, CELL_ALONG_M)
+    rows, columns = grid.shape
+    total = np.zeros((rows, columns, 3), dtype=np.float32)
+    weights = np.zeros((rows, columns), dtype=np.float32)
+    nearest = np.full((rows, columns), np.inf, dtype=np.float32)
+    lowest_row = camera.height * (1.0 - BONNET_SHARE)
+    for index, pose in zip(indices, poses, strict=True):
+        u, v, valid, depth = ground_map(camera, grid, (float(pose[0]), float(pose[1]), float(pose[2])), pitch_down_rad)
+        valid &= (v < lowest_row) & (depth < ahead)
+        if view.road_masks is not None:
+            road = view.road_masks[index].astype(np.uint8)
+            valid &= cv2.remap(road, u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT).astype(bool)
+        looked = cv2.remap(view.frames[index], u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        weight = np.where(valid, np.exp(-depth / SHARPNESS_SCALE_M), 0.0).astype(np.float32)
+        total += looked.astype(np.float32) * weight[..., None]
+        weights += weight
+        nearest = np.minimum(nearest, np.where(valid, depth, np.inf))
+    seen = weights > 0
+    rgb = total / np.where(seen, weights, 1.0)[..., None]
+    return RoadStrip(grid, rgb.astype(np.float32), seen, nearest.min(axis=1).astype(np.float64), int(indices.size))

@@ -1,0 +1,153 @@
+"""The one object that asset code is given: settings, store, source and engines of a run.
+
+Built by `definitions.py` (the real one) and by tests (with overrides). Engines are built at first use, once a
+process, so that a step which reuses everything loads nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from lanepaint_assets.engines import EngineEntry, Role, chosen_engine
+from lanepaint_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from lanepaint_assets.clips.sources import ClipSource
+    from lanepaint_assets.editing.catalogue import PromptCatalogue
+    from lanepaint_assets.store.artifacts import ArtifactStore
+
+    from lanepaint_assets.editing.engine import FirstFramePainter, VideoPainter
+    from lanepaint_assets.evaluation.driver import Driver
+    from lanepaint_assets.lanes.inspector import LaneInspector
+    from lanepaint_assets.segmentation.engine import RoadSegmenter
+
+T = TypeVar("T")
+
+# Decoded clips held for the next prompt or the next step of the same process: 100 frames of 960x540 are 156 MB, so
+# four clips stay well under a gigabyte there and under 2.5 GB at 1080p.
+MEMORY_SLOTS = 4
+
+
+class Memory:
+    """A small least-recently-used memory of expensive per-clip values, safe to ask from several threads.
+
+    Two threads that ask for the same key compute it once.
+    """
+
+    def __init__(self, slots: int = MEMORY_SLOTS) -> None:
+        self._slots = slots
+        self._values: OrderedDict[tuple[str, ...], Any] = OrderedDict()
+        self._locks: dict[tuple[str, ...], threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def get(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        """The value under `key`, made by `make` if it is not held."""
+        with self._guard:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            with self._guard:
+                if key in self._values:
+                    self._values.move_to_end(key)
+                    held: T = self._values[key]
+                    return held
+            value = make()
+            with self._guard:
+                self._values[key] = value
+                while len(self._values) > self._slots:
+                    evicted, _ = self._values.popitem(last=False)
+                    self._locks.pop(evicted, None)
+            return value
+
+
+class Platform:
+    """Settings, store, source and engines.
+
+    Args:
+        settings: as read from the environment.
+        store: given by tests; otherwise opened at `settings.root`.
+        **engines: ready engines by role, given by tests.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: ArtifactStore | None = None,
+        **engines: object,
+    ) -> None:
+        self.settings = settings
+        self.memory = Memory()
+        self._given_store = store
+        self._engines: dict[str, object] = dict(engines)
+        self._sources: dict[str, ClipSource] = {}
+        self._guard = threading.Lock()
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        """Where items are."""
+        from lanepaint_assets.store.artifacts import ArtifactStore
+
+        root = str(self.settings.local_root) if self.settings.is_local else self.settings.root
+        return self._given_store or ArtifactStore(root)
+
+    @cached_property
+    def catalogue(self) -> PromptCatalogue:
+        """The edit prompts in force."""
+        from lanepaint_assets.editing.catalogue import load_catalogue
+
+        return load_catalogue(self.settings.prompt_file)
+
+    def source(self, address: str | None = None) -> ClipSource:
+        """The clip source at `address`, by default the one in the settings."""
+        from lanepaint_assets.clips.sources import open_source
+
+        wanted = address or self.settings.source_address
+        with self._guard:
+            if wanted not in self._sources:
+                self._sources[wanted] = open_source(wanted, self.settings.cameras, per_chunk=self.settings.per_chunk)
+            return self._sources[wanted]
+
+    def entry(self, role: Role) -> EngineEntry:
+        """Name and version of the engine of a role, without loading it."""
+        return chosen_engine(self.settings, role)
+
+    @property
+    def segmenter(self) -> RoadSegmenter:
+        """The road segmenter, built once."""
+        return cast("RoadSegmenter", self._engine("segmenter"))
+
+    @property
+    def first_frame_painter(self) -> FirstFramePainter:
+        """The painter of first frames, built once."""
+        return cast("FirstFramePainter", self._engine("first_frame_painter"))
+
+    @property
+    def video_painter(self) -> VideoPainter:
+        """The painter of videos, built once; the same object as `first_frame_painter` where one class does both."""
+        return cast("VideoPainter", self._engine("video_painter"))
+
+    @property
+    def inspector(self) -> LaneInspector:
+        """The lane inspector, built once."""
+        return cast("LaneInspector", self._engine("inspector"))
+
+    @property
+    def driver(self) -> Driver:
+        """The driving model, built once."""
+        return cast("Driver", self._engine("driver"))
+
+    def _engine(self, role: Role) -> object:
+        with self._guard:
+            if role not in self._engines:
+                target = self.entry(role).target
+                # One painter may serve both painter roles, and then reuses what it learnt of a clip.
+                for other in ("first_frame_painter", "video_painter"):
+                    if other in self._engines and chosen_engine(self.settings, other).target == target:
+                        self._engines[role] = self._engines[other]
+                        return self._engines[role]
+                self._engines[role] = self.entry(role).build()
+            return self._engines[role]

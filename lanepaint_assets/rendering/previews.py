@@ -1,0 +1,97 @@
+"""Small pictures for the metadata of a materialization: contact sheets, before and after, as PNG and as Markdown.
+
+Called by every stage's asset code. Videos and full-size pictures are not made here: what is shown in the web UI is kept
+in its event log for ever, so everything has a size limit.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lanepaint_assets.clips.pictures import read_picture
+from lanepaint_assets.rendering import drawing
+
+# Three columns fit the metadata table of the web UI without scrolling sideways.
+SHEET_COLUMNS = 3
+CELL_WIDTH_PX, CELL_HEIGHT_PX = 320, 180
+BEFORE_AFTER_WIDTH_PX = 480
+BACKGROUND: drawing.Color = (24, 28, 34)
+CAPTION_PX = 13
+GAP_PX = 6
+# Metadata rows are loaded with every event list: a few of these a run stay unnoticed, megabytes do not.
+MAX_MARKDOWN_BYTES = 300_000
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionedPicture:
+    """(H, W, 3) sRGB uint8 and one line about it."""
+
+    picture: NDArray[np.uint8]
+    caption: str
+
+
+def contact_sheet(pictures: Sequence[CaptionedPicture], columns: int = SHEET_COLUMNS) -> bytes:
+    """PNG of pictures in rows, reduced to at most 320 x 180 each, with their captions beneath.
+
+    Raises:
+        ValueError: there are no pictures, or `columns` is below 1.
+    """
+    if not pictures or columns < 1:
+        raise ValueError(f"a contact sheet needs pictures and columns, not {len(pictures)} and {columns}")
+    return _sheet(pictures, min(columns, len(pictures)), CELL_WIDTH_PX, CELL_HEIGHT_PX)
+
+
+def before_after(original: NDArray[np.uint8], edited: NDArray[np.uint8], caption: str = "") -> bytes:
+    """PNG of the original beside the edit, each at most 480 px wide; `caption` names the edit."""
+    pair = (CaptionedPicture(original, "original"), CaptionedPicture(edited, caption or "edited"))
+    return _sheet(pair, 2, BEFORE_AFTER_WIDTH_PX, BEFORE_AFTER_WIDTH_PX)
+
+
+def as_markdown_image(png: bytes, alt: str = "preview", max_bytes: int = MAX_MARKDOWN_BYTES) -> str:
+    """Markdown that carries the picture itself as a data URI of at most `max_bytes` characters.
+
+    A picture that is too large is reduced until it fits.
+
+    Raises:
+        ValueError: `png` is no picture, or `max_bytes` cannot even hold a picture of a few pixels.
+    """
+    words = "".join("" if c in "[]\\" else c for c in drawing.printable(alt))
+    data = png
+    while True:
+        markdown = f"![{words}](data:image/png;base64,{base64.b64encode(data).decode('ascii')})"
+        if len(markdown) <= max_bytes:
+            return markdown
+        picture = read_picture(data, "preview")
+        height, width = picture.shape[:2]
+        if min(height, width) < 8:
+            raise ValueError(f"no preview fits into {max_bytes} bytes; allow a few hundred at least")
+        size = (max(1, int(width * 0.8)), max(1, int(height * 0.8)))
+        data = drawing.encode_png(np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8))
+
+
+def _sheet(pictures: Sequence[CaptionedPicture], columns: int, cell_width: int, cell_height: int) -> bytes:
+    reduced = [drawing.fit_inside(item.picture, cell_width, cell_height) for item in pictures]
+    width = max(picture.shape[1] for picture in reduced)
+    caption_height = drawing.line_height(CAPTION_PX) + 4
+    rows = [reduced[start : start + columns] for start in range(0, len(reduced), columns)]
+    heights = [max(picture.shape[0] for picture in row) for row in rows]
+    sheet: NDArray[np.uint8] = np.empty(
+        (GAP_PX + sum(heights) + len(rows) * (caption_height + GAP_PX), GAP_PX + columns * (width + GAP_PX), 3),
+        dtype=np.uint8,
+    )
+    sheet[:] = BACKGROUND
+    top = GAP_PX
+    for number, (row, height) in enumerate(zip(rows, heights, strict=True)):
+        for column, picture in enumerate(row):
+            left = GAP_PX + column * (width + GAP_PX)
+            sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+            caption = drawing.fit_text(pictures[number * columns + column].caption, width, CAPTION_PX)
+            drawing.draw_text(sheet, caption, left, top + height + 2, CAPTION_PX, drawing.SOFT_WHITE)
+        top += height + caption_height + GAP_PX
+    return drawing.encode_png(sheet)

@@ -1,0 +1,141 @@
+"""What a trajectory video shows: the frames of both arms, their trajectories, the camera, and the words beside them.
+
+Built by the evaluation stage, read by the overlay and the comparison. The colours that mean something are here too, so
+that pictures, legend and report agree. No drawing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanepaint_assets.clips.egomotion import Egomotion
+from lanepaint_assets.rendering.cameras import RigCamera
+
+Float = NDArray[np.float64]
+Color = tuple[int, int, int]
+ArmName = Literal["original", "edited"]
+
+GT_COLOR: Color = (255, 51, 51)
+HISTORY_COLOR: Color = (168, 172, 178)
+# Spec 11: five colours in turn for the samples; the first is the cyan that the bird's-eye inset uses for all of them.
+# None is near the red of the ground truth or the grey of the history.
+SAMPLE_COLORS: tuple[Color, ...] = (
+    (0, 229, 255),
+    (255, 196, 0),
+    (124, 240, 60),
+    (255, 92, 214),
+    (138, 148, 255),
+)
+PREDICTION_COLOR: Color = SAMPLE_COLORS[0]
+
+
+@dataclass(frozen=True)
+class EngineLabel:
+    """An engine as people see it.
+
+    Attributes:
+        role: `driver`, `painter`, `inspector`, `segmenter`, ...
+        name, version: as the engine names itself.
+        is_foundation_model: False for the CPU engines; every picture and report then says so.
+    """
+
+    role: str
+    name: str
+    version: str
+    is_foundation_model: bool
+
+    @property
+    def text(self) -> str:
+        """`driver lane_follow 1.2 (CPU)`."""
+        suffix = "" if self.is_foundation_model else " (CPU)"
+        return f"{self.role} {self.name} {self.version}{suffix}"
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryScene:
+    """One clip and one prompt, ready to be drawn.
+
+    Attributes:
+        original_frames, edited_frames: (T, H, W, 3) sRGB uint8, the same grid and size.
+        timestamps_us: (T,) int64 of those frames.
+        rate_hz: frames a second of the videos to write.
+        t0_us: the moment of the prediction; all trajectories are in the rig frame then.
+        camera: geometry of the shown camera; resized to the frames where it is given for another size.
+        ego: rig poses, or None where nothing is known: the trajectories are then fixed to the vehicle.
+        gt_future_m: (64, 3) driven path at t0 + 0.1 s ..., or None.
+        history_m: (16, 3) driven path up to and including t0, or None.
+        original_trajectories_m, edited_trajectories_m: (K, 64, 3) samples of each arm; K may be 0.
+        original_min_ade_m, edited_min_ade_m: metres, or None.
+        min_ade_reason: why a minADE is None.
+        clip_id, camera_name, prompt_key, prompt_text: as shown.
+        engines: those that made what is shown; the one with role `driver` made the trajectories of both arms.
+    """
+
+    original_frames: NDArray[np.uint8]
+    edited_frames: NDArray[np.uint8]
+    timestamps_us: NDArray[np.int64]
+    rate_hz: float
+    t0_us: int
+    camera: RigCamera
+    ego: Egomotion | None
+    gt_future_m: Float | None
+    history_m: Float | None
+    original_trajectories_m: Float
+    edited_trajectories_m: Float
+    clip_id: str
+    camera_name: str
+    prompt_key: str
+    prompt_text: str
+    engines: tuple[EngineLabel, ...]
+    original_min_ade_m: float | None = None
+    edited_min_ade_m: float | None = None
+    min_ade_reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.original_frames.shape != self.edited_frames.shape or self.original_frames.ndim != 4:
+            raise ValueError(
+                f"original frames {self.original_frames.shape} and edited frames {self.edited_frames.shape} of "
+                f"{self.clip_id} must have one and the same (T, H, W, 3) shape"
+            )
+        if len(self.timestamps_us) != len(self.original_frames) or len(self.original_frames) == 0:
+            raise ValueError(
+                f"{self.clip_id} has {len(self.original_frames)} frames but {len(self.timestamps_us)} timestamps; "
+                "at least one of each is needed"
+            )
+        for name in ("original_trajectories_m", "edited_trajectories_m"):
+            shape = getattr(self, name).shape
+            if len(shape) != 3 or shape[2] != 3:
+                raise ValueError(f"{name} of {self.clip_id} must be (K, steps, 3), not {shape}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of a frame."""
+        return int(self.original_frames.shape[2]), int(self.original_frames.shape[1])
+
+    def frames(self, arm: ArmName) -> NDArray[np.uint8]:
+        """(T, H, W, 3) of one arm."""
+        return self.original_frames if arm == "original" else self.edited_frames
+
+    def trajectories_m(self, arm: ArmName) -> Float:
+        """(K, steps, 3) of one arm."""
+        return self.original_trajectories_m if arm == "original" else self.edited_trajectories_m
+
+    def min_ade_text(self, arm: ArmName) -> str:
+        """`minADE 1.23 m`, or why there is none."""
+        value = self.original_min_ade_m if arm == "original" else self.edited_min_ade_m
+        if value is not None:
+            return f"minADE {value:.2f} m"
+        return f"minADE n/a: {self.min_ade_reason}" if self.min_ade_reason else "minADE n/a"
+
+    def engines_of(self, arm: ArmName) -> tuple[EngineLabel, ...]:
+        """The engines that had a part in one arm: nothing but the driver touched the original."""
+        return self.engines if arm == "edited" else tuple(e for e in self.engines if e.role == "driver")
+
+
+def sample_color(index: int) -> Color:
+    """Colour of sample `index`: five in turn."""
+    return SAMPLE_COLORS[index % len(SAMPLE_COLORS)]

@@ -1,0 +1,132 @@
+"""All settings of the platform, read from `LANEPAINT_*` and checked before anything runs.
+
+Called by `definitions.py`, the command line and tests. A setting is a value that a person chooses; constants that
+explain themselves stand beside the code that uses them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from lanepaint_assets.clips.records import ClipGridName
+
+PREFIX = "LANEPAINT_"
+
+# Read by the test suite and the shell targets, not by the platform.
+FOREIGN = {"LANEPAINT_TEST_DATA"}
+
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class SettingsError(ValueError):
+    """One line that names the setting, its value and what is allowed."""
+
+
+class Settings(BaseSettings):
+    """What a person chooses. Every field `x` is set by the environment variable `LANEPAINT_X`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    root: str = Field(".lanepaint", description="Folder or gs:// address of everything the platform writes.")
+    source: str | None = Field(
+        None, description="Where clips come from: a folder, a bucket or a chunks:// address; default ROOT/input/data."
+    )
+    cameras: Names = Field(("camera_front_wide_120fov",), description="Cameras to edit, comma separated.")
+    per_chunk: int = Field(100, ge=1, description="Largest number of clips in one chunk.")
+    clip_grid: ClipGridName = Field("spec_8fps", description="Frame grid: spec_8fps or model_10hz.")
+    frame_limit: int = Field(100, ge=4, description="Most grid frames of a clip.")
+
+    engines: Literal["cpu", "models"] = Field("cpu", description="Default engine of every role.")
+    segmenter: str | None = Field(None, description="Engine of the road segmenter.")
+    first_frame_painter: str | None = Field(None, description="Engine that paints first frames.")
+    video_painter: str | None = Field(None, description="Engine that paints videos.")
+    inspector: str | None = Field(None, description="Engine that measures, captions and judges lane markings.")
+    driver: str | None = Field(None, description="Driving model.")
+
+    executor: Literal["in_process", "multiprocess", "k8s"] = Field("in_process", description="Where steps run.")
+    workers: int = Field(
+        max(1, min(4, os.cpu_count() or 1)), ge=1, description="Items that a CPU engine computes at the same time."
+    )
+    max_failed_share: float = Field(
+        0.9, ge=0.0, le=1.0, description="A partition fails when more than this share of its items failed."
+    )
+
+    prompts: Names = Field((), description="Edit prompts by key or number, comma separated; empty means all.")
+    prompt_file: str | None = Field(None, description="YAML file that adds or overrides edit prompts.")
+    marking_standard: Literal["us", "de", "at", "uk"] = Field("us", description="Dash, gap and width of new markings.")
+    refine_iterations: int = Field(10, ge=1, le=50, description="Most attempts at a first frame (spec 6).")
+    fill_all_holes: bool = Field(False, description="Paint over enclosed objects too, as the spec's mask does.")
+    mask_dilation_px: int = Field(24, ge=0, le=256, description="Growth of the edit mask (spec 5).")
+    mask_feather_px: int = Field(8, ge=0, le=128, description="Softness of the edit mask's border (spec 5).")
+    keep_masked_pixels: bool = Field(True, description="Keep source pixels outside the feathered mask.")
+
+    samples: int = Field(6, ge=1, le=64, description="Trajectories a driver samples for each arm (K).")
+    study_seed: int = Field(0, ge=0, description="Seed that all other seeds derive from.")
+    training_frame_interval_s: float = Field(2.0, gt=0, description="Spacing of training samples within a clip.")
+
+    @field_validator("cameras", "prompts", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("cameras")
+    @classmethod
+    def _at_least_one(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("at least one camera name")
+        return value
+
+    @property
+    def source_address(self) -> str:
+        """The source in force."""
+        return self.source or f"{self.root.rstrip('/')}/input/data"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the root is a local folder."""
+        return "://" not in self.root
+
+    @property
+    def local_root(self) -> Path:
+        """The root as an absolute path.
+
+        Raises:
+            SettingsError: the root is a remote address.
+        """
+        if not self.is_local:
+            raise SettingsError(f"{PREFIX}ROOT={self.root!r} is not a local folder, which this command needs")
+        return Path(self.root).expanduser().resolve()
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment; `overrides` (a command's options) win over it.
+
+    Raises:
+        SettingsError: a value is not allowed, or a variable is misspelt; one line says which, and what is allowed.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | FOREIGN
+    for variable in os.environ:
+        if variable.startswith(PREFIX) and variable not in known:
+            close = difflib.get_close_matches(variable, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known settings: {', '.join(sorted(known - FOREIGN))}"
+            raise SettingsError(f"{variable}={os.environ[variable]!r} is not a setting; {hint}")
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from error
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else "?"
+    field = Settings.model_fields.get(name)
+    about = f" ({field.description})" if field is not None and field.description else ""
+    return f"{PREFIX}{name.upper()}={first['input']!r} is not allowed: {first['msg']}{about}"

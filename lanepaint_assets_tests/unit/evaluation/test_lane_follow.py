@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from lanepaint_assets.evaluation.constant_velocity import ConstantVelocityDriver
+from lanepaint_assets.evaluation.driver import DriverInput
+from lanepaint_assets.evaluation.lane_follow import (
+    MAX_LATERAL_MPS2,
+    RETURN_LENGTH_M,
+    RETURN_RATE_1PS,
+    LaneFollowDriver,
+    follow,
+    lane_centre,
+)
+from lanepaint_assets.evaluation.metrics import accuracy, divergence
+from lanepaint_assets.lanes.attributes import UNKNOWN_STYLE
+from lanepaint_assets.lanes.inspector import LaneInspection, LaneLine, LineRole, RoadView
+from lanepaint_assets_tests.unit.evaluation.drives import FRONT, LEFT, camera, circle_drive, moment_of, numbered_frames
+
+Float = NDArray[np.float64]
+SEEDS = (1, 2, 3, 4, 5, 6)
+NAN = float("nan")
+
+
+def line(
+    role: LineRole,
+    y_m: float,
+    curvature_1pm: float = 0.0,
+    heading_rad: float = 0.0,
+    seen_to_m: float = 45.0,
+    confidence: float = 0.9,
+) -> LaneLine:
+    """A boundary `y_m` to the left at x = 0, bending as a parabola."""
+    coefficients = np.array([y_m, np.tan(heading_rad), curvature_1pm / 2, 0.0])
+    polyline = np.zeros((2, 2))
+    return LaneLine(role, coefficients, (6.0, seen_to_m), polyline, UNKNOWN_STYLE, confidence, 0.0, 0.15, NAN, NAN, NAN)
+
+
+def lane(
+    centre_m: float = 0.0, width_m: float = 3.6, curvature_1pm: float = 0.0, **kwargs: float
+) -> tuple[LaneLine, ...]:
+    return (
+        line("ego_left", centre_m + width_m / 2, curvature_1pm, **kwargs),
+        line("ego_right", centre_m - width_m / 2, curvature_1pm, **kwargs),
+    )
+
+
+@dataclass
+class KnownLanes:
+    """An inspector that answers with the lines that the test painted, and remembers what it was shown."""
+
+    lines: tuple[LaneLine, ...]
+    reason: str | None = None
+    views: list[RoadView] = field(default_factory=list)
+    name: str = "known"
+    version: str = "1"
+
+    def inspect(self, view: RoadView) -> LaneInspection:
+        self.views.append(view)
+        assert view.camera is not None
+        return LaneInspection(self.lines, UNKNOWN_STYLE, 0.9, view.camera, self.reason)
+
+    def first_caption(self, instruction: str, wanted: object, frame: object) -> str:
+        raise NotImplementedError
+
+    def judge(self, original: object, edited: object, wanted: object, caption: object) -> object:
+        raise NotImplementedError
+
+
+def drive(lines: tuple[LaneLine, ...], moment: DriverInput | None = None, seeds: tuple[int, ...] = SEEDS) -> Float:
+    return (
+        LaneFollowDriver(inspector=KnownLanes(lines)).predict(moment or moment_of(circle_drive()), seeds).trajectories_m
+    )
+
+
+def test_in_the_middle_of_a_straight_lane_it_goes_straight_on() -> None:
+    paths = drive(lane())
+    assert paths.shape == (6, 64, 3)
+    np.testing.assert_allclose(paths[:, -1, 0], 76.8, atol=3.0)
+    np.testing.assert_allclose(paths[..., 1].mean(axis=0), 0.0, atol=1.0)
+
+
+@pytest.mark.parametrize("shift_m", [0.5, -0.5])
+@pytest.mark.parametrize("curvature", [0.0, 0.008, -0.008])
+def test_a_lane_painted_half_a_metre_aside_moves_the_path_the_same_way(shift_m: float, curvature: float) -> None:
+    moment = moment_of(circle_drive(12.0, curvature))
+    original = drive(lane(curvature_1pm=curvature), moment)
+    shifted = drive(lane(shift_m, curvature_1pm=curvature), moment)
+    shift = divergence(original, shifted, None).lateral_at(3.0) * np.sign(shift_m)
+    assert 0.3 <= shift <= 0.6
+
+
+@given(st.floats(-1.5, 1.5), st.floats(-0.08, 0.08), st.floats(-0.01, 0.01), st.floats(1, 30))
+def test_a_path_starts_where_the_vehicle_is_and_ends_in_the_lane(
+    centre_m: float, heading: float, curvature: float, speed: float
+) -> None:
+    centre = lane_centre(lane(centre_m, curvature_1pm=curvature, heading_rad=heading))
+    assert centre is not None
+    path = follow(centre, speed, 0.0, 0.0)[:, :2]
+    # After 0.1 s it has gone its speed straight on, to within the little that the first correction moves it.
+    np.testing.assert_allclose(path[0], [speed * 0.1, 0.0], atol=0.05 + 0.01 * speed)
+    steps = np.diff(path, axis=0)
+    turns = np.diff(np.unwrap(np.arctan2(steps[:, 1], steps[:, 0])))
+    assert np.abs(turns).max() < 0.35
+    points, _ = centre.at(np.linspace(-5.0, 300.0, 3000))
+    to_lane = np.linalg.norm(path[-1] - points, axis=1).min()
+    # What is left after 6.4 s of an offset and of a lateral speed, both critically damped; 6 cm for the polyline.
+    decay = min(RETURN_RATE_1PS, speed / RETURN_LENGTH_M) * 6.4
+    left_over = (abs(centre_m) * (1 + decay) + 6.4 * speed * abs(heading)) * np.exp(-decay)
+    assert to_lane < 0.06 + left_over
+
+
+@given(st.floats(-0.02, 0.02), st.floats(-3.0, 40.0))
+def test_the_centre_goes_on_smoothly_where_the_lane_was_no_longer_seen(curvature: float, arc: float) -> None:
+    centre = lane_centre(lane(curvature_1pm=curvature, seen_to_m=20.0))
+    assert centre is not None
+    points, headings = centre.at(np.array([arc, arc + 0.01]))
+    step = points[1] - points[0]
+    assert np.linalg.norm(step) == pytest.approx(0.01, rel=0.02)
+    assert np.arctan2(step[1], step[0]) == pytest.approx(headings[0], abs=0.02)
+
+
+def test_a_curve_seen_only_near_is_followed_beyond_at_its_mean_curvature() -> None:
+    moment = moment_of(circle_drive(10.0, 0.01))
+    truth = 100.0 * np.stack([np.sin(0.01 * np.arange(1, 65)), 1 - np.cos(0.01 * np.arange(1, 65))], axis=1)
+    truth = np.column_stack([truth, np.zeros(64)])
+    following = accuracy(drive(lane(curvature_1pm=0.01, seen_to_m=30.0), moment), truth).min_ade_m
+    straight = accuracy(ConstantVelocityDriver().predict(moment, SEEDS).trajectories_m, truth).min_ade_m
+    assert following is not None
+    assert straight is not None
+    assert following < 0.5
+    assert following < straight / 4
+
+
+def test_speed_is_given_up_in_a_curve_that_is_too_tight_for_it() -> None:
+    centre = lane_centre(lane(curvature_1pm=0.03))
+    assert centre is not None
+    path = follow(centre, 20.0, 0.0, 0.0)
+    speeds = np.linalg.norm(np.diff(path[:, :2], axis=0), axis=1) / 0.1
+    assert speeds[0] == pytest.approx(20.0, abs=1.0)
+    assert speeds[-1] ** 2 * abs(centre.curvature_1pm) == pytest.approx(MAX_LATERAL_MPS2, rel=0.05)
+
+
+def test_one_boundary_is_enough_and_is_said_to_be() -> None:
+    output = LaneFollowDriver(inspector=KnownLanes(lane()[:1])).predict(moment_of(circle_drive()), SEEDS)
+    assert output.note == "only the left boundary seen, a lane of 3.5 m assumed"
+    assert output.reasoning[0].startswith("one lane boundary seen, ")
+    np.testing.assert_allclose(output.trajectories_m[:, 30:, 1].mean(axis=0), 0.05, atol=0.6)
+
+
+def test_boundaries_of_two_lanes_are_not_taken_for_one() -> None:
+    wide = (line("ego_left", 1.8, confidence=0.9), line("ego_right", -5.4, confidence=0.5))
+    centre = lane_centre(wide)
+    assert centre is not None
+    assert centre.width_m is None
+    assert centre.points_m[0, 1] == pytest.approx(1.8 - 1.75)
+    assert centre.note is not None
+    assert "7.2 m apart" in centre.note
+
+
+def test_the_boundary_seen_further_leads_beyond_the_other() -> None:
+    short_right = (line("ego_left", 1.8, 0.01, seen_to_m=50.0), line("ego_right", -1.8, -0.05, seen_to_m=20.0))
+    centre = lane_centre(short_right)
+    assert centre is not None
+    # At 50 m the left boundary is at 1.8 + 12.5 m; the right one's fit, were it believed, would be at -64 m.
+    assert centre.points_m[-1, 1] > 2.0
+
+
+def test_without_a_lane_it_keeps_the_curvature_of_the_history_and_says_why() -> None:
+    moment = moment_of(circle_drive(10.0, 0.01))
+    driver = LaneFollowDriver(inspector=KnownLanes((), "the road is too dark"))
+    output = driver.predict(moment, SEEDS)
+    assert output.note is not None
+    assert "the road is too dark" in output.note
+    assert "no lane followed" in output.reasoning[0]
+    expected = 100.0 * (1 - np.cos(0.64))
+    np.testing.assert_allclose(output.trajectories_m[:, -1, 1].mean(), expected, rtol=0.1)
+
+
+def test_a_line_that_is_hardly_there_is_not_followed() -> None:
+    assert lane_centre((line("ego_left", 1.8, confidence=0.1), line("other", -1.8))) is None
+
+
+@given(st.floats(-1, 1), st.floats(-0.01, 0.01))
+def test_the_same_frames_and_seeds_give_the_same_bits(centre_m: float, curvature: float) -> None:
+    lines = lane(centre_m, curvature_1pm=curvature)
+    np.testing.assert_array_equal(drive(lines), drive(lines))
+    np.testing.assert_array_equal(drive(lines)[::-1], drive(lines, seeds=SEEDS[::-1]))
+
+
+def test_a_less_certain_lane_spreads_the_samples_more() -> None:
+    sure, unsure = drive(lane(confidence=1.0)), drive(lane(confidence=0.4))
+    assert unsure[:, -1, 1].std() > 2 * sure[:, -1, 1].std()
+
+
+def test_the_reasoning_says_what_was_measured() -> None:
+    output = LaneFollowDriver(inspector=KnownLanes(lane(0.2))).predict(moment_of(circle_drive(12.0)), SEEDS)
+    assert output.note is None
+    assert all(text.startswith("lane 3.6 m wide, 0.2 m right of centre, following at 1") for text in output.reasoning)
+
+
+def test_it_looks_at_its_own_camera_at_t0_with_the_history_as_ego_motion() -> None:
+    moment = moment_of(circle_drive(12.0, 0.01))
+    moment = replace(
+        moment,
+        frames={LEFT: numbered_frames(4, offset=50), FRONT: numbered_frames(4)},
+        cameras={LEFT: camera(), FRONT: camera()},
+    )
+    inspector = KnownLanes(lane())
+    LaneFollowDriver(inspector=inspector).predict(moment, SEEDS)
+    (view,) = inspector.views
+    assert view.target_index == 3
+    np.testing.assert_array_equal(view.frames, numbered_frames(4))
+    assert view.ego is not None
+    positions, _ = view.ego.relative(view.timestamps_us, int(view.timestamps_us[-1]))
+    np.testing.assert_allclose(positions[:, 0], [-4.5, -3.0, -1.5, 0.0], atol=0.01)
+
+
+def test_without_its_camera_it_follows_the_history_and_says_so() -> None:
+    moment = moment_of(circle_drive(12.0))
+    blind = replace(moment, frames={LEFT: numbered_frames(4)}, cameras={LEFT: camera()})
+    output = LaneFollowDriver(inspector=KnownLanes(lane())).predict(blind, SEEDS)
+    assert output.note is not None
+    assert "no frame of a camera" in output.note
+
+
+def test_a_standing_vehicle_stays_where_it_is() -> None:
+    np.testing.assert_array_equal(drive(lane(0.5), moment_of(circle_drive(0.0))), 0.0)
+
+
+@given(st.floats(-1.0, 1.0), st.floats(0.3, 1.0))
+def test_the_centre_lies_between_the_boundaries(centre_m: float, confidence: float) -> None:
+    centre = lane_centre(lane(centre_m, confidence=confidence))
+    assert centre is not None
+    np.testing.assert_allclose(centre.points_m[:, 1], centre_m, atol=1e-9)
+    assert centre.ego_offset_m == pytest.approx(-centre_m)
+    assert centre.width_m == pytest.approx(3.6)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from lanepaint_assets.evaluation.bridge import find_t0, ground_truth, replace_camera
+from lanepaint_assets.evaluation.constant_velocity import ConstantVelocityDriver
+from lanepaint_assets.evaluation.driver import DriverInput, DriverOutput
+from lanepaint_assets.evaluation.metrics import accuracy
+from lanepaint_assets.evaluation.results import DriverStamp, InferenceResult, OriginalArms, VisData, shrunk
+from lanepaint_assets_tests.unit.evaluation.drives import (
+    FRONT,
+    LEFT,
+    camera,
+    circle_drive,
+    grid_times,
+    moment_of,
+    numbered_frames,
+)
+
+SEEDS, OTHER_SEEDS = (1, 2, 3), (4, 5, 6)
+
+
+def inputs() -> tuple[DriverInput, DriverInput]:
+    original = moment_of(circle_drive(12.0, 0.01))
+    original = replace(
+        original,
+        frames={**original.frames, LEFT: numbered_frames(4, 1200, 40, offset=7)},
+        cameras={**original.cameras, LEFT: camera(1200, 40)},
+    )
+    return original, replace_camera(original, FRONT, numbered_frames(4, offset=90), original.frame_timestamps_us)
+
+
+def a_result(with_truth: bool = True, clip_id: str = "clip-1", shift_m: float = 0.4) -> InferenceResult:
+    ego = circle_drive(12.0, 0.01, duration_s=14.0 if with_truth else 5.0)
+    original_input, edited_input = inputs()
+    moment = find_t0(grid_times(), ego.span_us)
+    arms = OriginalArms.run(ConstantVelocityDriver(), original_input, SEEDS, OTHER_SEEDS, ground_truth(ego, moment))
+    moved = DriverOutput(
+        arms.original.trajectories_m + np.array([0.0, shift_m, 0.0]), arms.original.reasoning, "only one boundary"
+    )
+    return InferenceResult.of_arms(
+        clip_id=clip_id,
+        camera_name=FRONT,
+        prompt_key="single_white_solid",
+        prompt_text="Paint single white solid lines",
+        run_name="night_20261123",
+        driver=DriverStamp(name="constant_velocity", version="1", is_foundation_model=False),
+        study_seed=7,
+        moment=moment,
+        clip_grid="spec_8fps",
+        edited_input=edited_input,
+        original_arms=arms,
+        edited=moved,
+    )
+
+
+def test_a_result_read_back_is_the_same_to_the_last_bit() -> None:
+    result = a_result()
+    again = InferenceResult.from_json(result.to_json())
+    assert again.to_json() == result.to_json()
+    np.testing.assert_array_equal(again.edited.trajectories_m, result.edited.trajectories_m)
+    assert accuracy(again.edited.trajectories_m, again.ground_truth_m).min_ade_m == result.min_ade_meters
+
+
+def test_the_file_has_the_documented_keys_in_plain_json() -> None:
+    document = json.loads(a_result().to_json())
+    assert document["original_min_ade"] == document["original_accuracy"]["min_ade_m"] > 0
+    assert document["min_ade_meters"] == document["edited_accuracy"]["min_ade_m"]
+    assert np.shape(document["original"]["trajectories_m"]) == (3, 64, 3)
+    assert len(document["original"]["reasoning"]) == len(document["edited"]["reasoning"]) == 3
+    assert document["temporal"]["clip_grid"] == "spec_8fps"
+    assert document["temporal"]["frame_timestamps_us"] == [7_125_000, 7_250_000, 7_375_000, 7_500_000]
+    assert document["temporal"]["t0_us"] == 7_500_000
+    assert "model_10hz" in document["temporal"]["off_distribution_note"]
+    assert document["driver"] == {"name": "constant_velocity", "version": "1", "is_foundation_model": False}
+    assert document["samples"] == 3
+    assert document["ego_quality"] == "recorded"
+    assert document["projection_quality"] == "assumed"
+    assert document["run_name"] == "night_20261123"
+    assert [shift["time_s"] for shift in document["divergence"]["lateral"]] == [1.0, 3.0, 5.0, 6.4]
+    assert document["divergence"]["ade_m"] == pytest.approx(0.4)
+
+
+def test_without_ground_truth_min_ade_is_null_and_the_reason_stands_beside_it() -> None:
+    result = a_result(with_truth=False)
+    document = json.loads(result.to_json())
+    assert document["min_ade_meters"] is None
+    assert document["original_min_ade"] is None
+    assert "no ground truth: ego motion covers 5.0 s" in document["ground_truth_reason"]
+    assert result.divergence.lateral_frame == "original_prediction"
+    assert InferenceResult.from_json(result.to_json()).ground_truth_m is None
+
+
+def test_the_null_arm_of_a_deterministic_driver_is_zero_and_other_seeds_give_the_noise_floor() -> None:
+    original, _ = inputs()
+    arms = OriginalArms.run(ConstantVelocityDriver(), original, SEEDS, OTHER_SEEDS, None)
+    assert arms.null_same_seeds_ade_m == 0.0
+    assert arms.null_other_seeds_ade_m > 0.0
+    again = OriginalArms.from_json(arms.to_json())
+    np.testing.assert_array_equal(again.original.trajectories_m, arms.original.trajectories_m)
+    assert again.ground_truth_m is None
+
+
+@pytest.mark.parametrize("damage", [("samples", "many"), ("original", {}), ("surprise", 1)])
+def test_a_damaged_file_is_refused(damage: tuple[str, object]) -> None:
+    document = json.loads(a_result().to_json())
+    document[damage[0]] = damage[1]
+    with pytest.raises(ValidationError, match=damage[0]):
+        InferenceResult.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize("with_truth", [True, False])
+def test_pictures_and_paths_come_back_from_the_npz(with_truth: bool) -> None:
+    original, edited = inputs()
+    data = VisData.of(a_result(with_truth), original, edited, numbered_frames(5, 1024, 64))
+    packed = data.to_npz()
+    assert packed == data.to_npz()
+    again = VisData.from_npz(packed)
+    np.testing.assert_array_equal(again.edited_trajectories_m, data.edited_trajectories_m)
+    assert (again.ground_truth_m is not None) == with_truth
+    assert again.camera_names == (FRONT, LEFT)
+    assert again.edited_camera == FRONT
+    assert again.original_frames[1].shape == (4, 19, 576, 3)
+    np.testing.assert_array_equal(again.original_frames[1][:, 0, 0, 0], [7, 8, 9, 10])
+    np.testing.assert_array_equal(again.edited_frames[:, 0, 0, 0], [90, 91, 92, 93])
+    assert again.original_camera_frames.shape == (5, 16, 256, 3)
+    with np.load(io.BytesIO(packed)) as arrays:
+        assert arrays["camera_indices"].tolist() == [1, 0]
+        assert arrays["t0_us"] == (7_500_000 if with_truth else 5_000_000)
+
+
+def test_an_npz_of_something_else_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match="materialize `edited_trajectories`"):
+        VisData.from_npz(b"not a zip")
+
+
+def test_small_frames_are_not_enlarged() -> None:
+    frames = numbered_frames(2)
+    assert shrunk(frames, 576) is frames
