@@ -187,10 +187,10 @@ class ChunkReader:
 
     def paint_masks(self, clip_key: str) -> NDArray[np.bool_]:
         """(T, H, W), True where paint may go, from the clip's VideoPainter folder."""
-        from lanepaint_assets.segmentation.vp_folder import read_vp_masks
+        from lanepaint_assets.segmentation.vp_folder import read_vp_masks, video_painter_id
 
         row = self.manifest("vp_inputs").rows[clip_key]
-        with self.platform.store.local_file(row, f"masks/{clip_key}/all_masks.npz") as path:
+        with self.platform.store.local_file(row, f"masks/{video_painter_id(clip_key)}/all_masks.npz") as path:
             return read_vp_masks(path)
 
     def road_mask(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lanepaint_assets import __version__
+from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import load_settings
 
 
@@ -92,6 +93,81 @@ def chunks_list() -> None:
     from lanepaint_assets.commands.launch import list_chunks, open_session
 
     list_chunks(open_session(load_settings()), click.echo)
+
+
+@cli.command()
+def doctor() -> None:
+    """What this machine can run, what is missing, which sensors are off and how to turn them on."""
+    from lanepaint_assets.commands.doctor import examine
+    from lanepaint_assets.commands.launch import open_session
+
+    if not examine(open_session(load_settings()), click.echo):
+        sys.exit(1)
+
+
+_PATH = click.argument("path", type=click.Path(path_type=Path))
+_OUT = click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Result folder.")
+_FPS = click.option("--fps", default=10.0, show_default=True, type=click.FloatRange(0.1), help="Of a folder of frames.")
+
+
+@cli.command()
+@_PATH
+@_OUT
+@_FPS
+def segment(path: Path, out: Path, fps: float) -> None:
+    """Road masks of a video, a picture or a folder of frames: one PNG a frame, 0 keep, 255 paint."""
+    from lanepaint_assets.commands import trial
+
+    trial.segment(Platform(load_settings()), path, out, fps, click.echo)
+
+
+@cli.command()
+@_PATH
+@_OUT
+@_FPS
+def inspect(path: Path, out: Path, fps: float) -> None:
+    """Lane lines of a video, a picture or a folder of frames: one JSON a frame."""
+    from lanepaint_assets.commands import trial
+
+    trial.inspect(Platform(load_settings()), path, out, fps, click.echo)
+
+
+@cli.command()
+@_PATH
+@_OUT
+@_FPS
+@click.option("--prompt", required=True, help="Key or number of an edit prompt.")
+def edit(path: Path, out: Path, fps: float, prompt: str) -> None:
+    """Repaint the lane markings of a video, a picture or a folder of frames."""
+    from lanepaint_assets.commands import trial
+
+    trial.edit(Platform(load_settings()), path, out, prompt, fps, click.echo)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--chunks", default="", help="Chunks, comma separated; empty means all.")
+@click.option("--run-id", default=None, help="Name of the folders; by default the chunk's key.")
+def export(folder: Path, chunks: str, run_id: str | None) -> None:
+    """Write results as plain trees: sam2/, preprocessed_data_vp/, vp/, alpamayo/."""
+    from lanepaint_assets.commands.exchange import export as write
+    from lanepaint_assets.commands.launch import open_session
+    from lanepaint_assets.partitions import registered_chunks
+
+    session = open_session(load_settings())
+    write(session, folder, _names(chunks) or registered_chunks(session.instance), run_id, click.echo)
+
+
+@cli.command("import")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--chunk", required=True, help="Chunk that the results enter; registered unless it exists.")
+@click.option("--prompt", default=None, help="Prompt of edited videos that lie in no prompt folder.")
+def import_(folder: Path, chunk: str, prompt: str | None) -> None:
+    """Enter existing VideoPainter folders and edited videos as items."""
+    from lanepaint_assets.commands.exchange import import_results
+    from lanepaint_assets.commands.launch import open_session
+
+    import_results(open_session(load_settings()), folder, chunk, prompt, click.echo)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -23,6 +23,6 @@ def compiled(*, parallel: bool = False) -> Callable[[Callable[P, R]], Callable[P
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        return cast(Callable[P, R], numba.njit(cache=True, nogil=True, parallel=parallel)(function))
+        return cast("Callable[P, R]", numba.njit(cache=True, nogil=True, parallel=parallel)(function))
 
     return decorate

@@ -145,3 +145,11 @@ def run_job(
             text = (described.description if described else None) or (error.message if error else "failed")
             failures.append(StepFailure(event.step_key or "?", text.strip()))
     return JobOutcome(result.run_id, result.success, tuple(failures))
+
+
+def sensor_states(instance: dg.DagsterInstance) -> dict[str, bool]:
+    """Name of every sensor of this code location, and whether a person turned it on in this instance."""
+    from lanepaint_assets.clips.sensors import build_sensors
+
+    running = {state.instigator_name for state in instance.all_instigator_state() if state.is_running}
+    return {sensor.name: sensor.name in running for sensor in build_sensors()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -73,7 +74,7 @@ def as_result(
     engines: Sequence[str] = (),
     preview_png: bytes | None = None,
     table: pd.DataFrame | None = None,
-    extra: Mapping[str, dg.MetadataValue] | None = None,
+    extra: Mapping[str, dg.MetadataValue[Any]] | None = None,
 ) -> dg.MaterializeResult[None]:
     """Report a partition.
 
@@ -82,7 +83,7 @@ def as_result(
     """
     rows = outcome.rows
     failed = [row for row in rows if row.status == "failed"]
-    metadata: dict[str, dg.MetadataValue] = {
+    metadata: dict[str, dg.MetadataValue[Any]] = {
         "items": dg.MetadataValue.int(len(rows)),
         "computed": dg.MetadataValue.int(len(outcome.computed)),
         "reused": dg.MetadataValue.int(len(outcome.reused)),

@@ -15,7 +15,7 @@ from lanepaint_assets.platform import Platform
 
 CLIP_CHUNK = dg.DynamicPartitionsDefinition(name="clip_chunk")
 
-# The styles that the catalogue's prompts ask for and a LoRA can be trained on; mixed and unknown are no styles to paint.
+# The styles that prompts ask for and a LoRA can be trained on; mixed and unknown are no styles to paint.
 LANE_STYLES = tuple(
     LaneStyle(count, color, pattern)
     for count in (Count.SINGLE, Count.DOUBLE)

@@ -18,12 +18,11 @@ from lanepaint_assets.settings import Settings
 if TYPE_CHECKING:
     from lanepaint_assets.clips.sources import ClipSource
     from lanepaint_assets.editing.catalogue import PromptCatalogue
-    from lanepaint_assets.store.artifacts import ArtifactStore
-
     from lanepaint_assets.editing.engine import FirstFramePainter, VideoPainter
     from lanepaint_assets.evaluation.driver import Driver
     from lanepaint_assets.lanes.inspector import LaneInspector
     from lanepaint_assets.segmentation.engine import RoadSegmenter
+    from lanepaint_assets.store.artifacts import ArtifactStore
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""The `checkpoints` group: every model checkpoint, observed; `absent` where there is none, which blocks no CPU engine."""
+"""The `checkpoints` group: every model checkpoint, observed. `absent` where there is none: CPU engines need none."""
 
 from collections.abc import Iterator
 

@@ -26,9 +26,7 @@ def build_assets() -> list[dg.AssetsDefinition]:
             "grid that all later assets use. Broken files are rows that say why."
         ),
     )
-    def raw_clips(
-        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
-    ) -> dg.MaterializeResult:
+    def raw_clips(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
         run = run_name(context)
         outcome = make_raw_clips(platform, context.partition_key, run)
         return as_result(platform, "raw_clips", outcome, run=run, table=clip_table(outcome))

@@ -110,6 +110,17 @@ def read_frames_at(
     return _collect(path, timeline, index)
 
 
+def read_all_frames(path: Path) -> NDArray[np.uint8]:
+    """Decode every frame of a short video: (T, H, W, 3) sRGB uint8, upright.
+
+    Raises:
+        InvalidClipError: the file cannot be decoded.
+    """
+    with open_video_file(path) as (container, stream):
+        timeline = read_timeline(container, stream)
+    return _collect(path, timeline, np.arange(len(timeline)))
+
+
 def frame_times(timeline: Timeline, source_timestamps_us: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """The clip's clock: the data set's timestamps where it has them, else the file's own.
 

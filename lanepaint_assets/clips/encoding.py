@@ -87,11 +87,13 @@ def _encode(
         stream = container.add_stream("libx264", rate=rate)
         _configure(stream, width, height, rate, crf, preset)
         converter = VideoReformatter()
-        for index, frame in enumerate(frames):
+        for index, original in enumerate(frames):
+            frame = original
             _check(frame, shape, index, partial)
-            padded = np.pad(frame, ((0, height - shape[0]), (0, width - shape[1]), (0, 0)), mode="edge")
+            if (height, width) != shape[:2]:
+                frame = np.pad(frame, ((0, height - shape[0]), (0, width - shape[1]), (0, 0)), mode="edge")
             picture = converter.reformat(
-                av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24"),
+                av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"),
                 format="yuv420p",
                 src_colorspace=Colorspace.ITU709,
                 dst_colorspace=Colorspace.ITU709,

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 import fsspec
@@ -138,5 +139,17 @@ class FileTree:
         for field in _REMOTE_ETAG_FIELDS:
             value = info.get(field)
             if value:
-                return str(value).strip('"')
+                return _as_text(value)
         return str(size)
+
+
+def _as_text(value: object) -> str:
+    """One spelling of an etag: a store may give the same time as text in a listing and as a number for one file."""
+    if isinstance(value, float):
+        return datetime.fromtimestamp(value, UTC).isoformat()
+    text = str(value).strip('"')
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC).isoformat()

@@ -226,8 +226,16 @@ def is_video_name(name: str) -> bool:
 
 
 def videos(entries: list[Entry]) -> list[Entry]:
-    """The mp4 files of a listing, by name."""
-    return [entry for entry in entries if not entry.is_folder and is_video_name(entry.name)]
+    """The mp4 files of a listing, by name.
+
+    Raises:
+        ClipSourceError: a name is not UTF-8 text; no manifest or report could hold it.
+    """
+    found = [entry for entry in entries if not entry.is_folder and is_video_name(entry.name)]
+    for entry in found:
+        if any("\ud800" <= character <= "\udfff" for character in entry.uri):
+            raise ClipSourceError(f"the file name {entry.uri!a} is not UTF-8; rename the file")
+    return found
 
 
 def chunk_folders(entries: list[Entry]) -> list[Entry]:

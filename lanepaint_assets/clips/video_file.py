@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 # Untagged pictures of at least this many lines are BT.709, smaller ones BT.601 (DESIGN part 6).
 BT709_FROM_LINES = 720
 
-# A packet of any codec starts with a length or a start code; this many zero bytes mean that the part was never written.
+# A packet of any compressing codec starts with a length or a start code; this many zero bytes mean that this part of
+# the file was never written.
 ZERO_HEAD_BYTES = 16
 
 # AVColorSpace number of a frame -> the matrix that the converter knows. Others (RGB, reserved, YCgCo) are absent.
@@ -115,11 +116,14 @@ def read_timeline(container: InputContainer, stream: VideoStream) -> Timeline:
     shown: list[int | None] = []
     keys: list[int] = []
     packets = 0
+    # Uncompressed black pictures are zeros too.
+    blank_means_missing = stream.codec_context.name != "rawvideo"
     try:
         for packet in container.demux(stream):
             if packet.size == 0:  # the flush mark at the end
                 continue
-            if packet.is_corrupt or not any(memoryview(packet)[:ZERO_HEAD_BYTES]):
+            blank = blank_means_missing and not any(memoryview(packet)[:ZERO_HEAD_BYTES])
+            if packet.is_corrupt or blank:
                 raise InvalidClipError(f"truncated: its data end or are blank after {packets} frames")
             packets += 1
             if packet.is_discard:

@@ -1,4 +1,4 @@
-"""Which errors are a person's to mend: the command line prints these as one line, and everything else as a traceback."""
+"""Which errors are a person's to mend: the command line prints these as one line, all others as a traceback."""
 
 from __future__ import annotations
 

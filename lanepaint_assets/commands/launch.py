@@ -1,4 +1,4 @@
-"""`lanepaint run`, `lanepaint chunks` and `lanepaint demo`: registering chunks and running jobs on them from a terminal."""
+"""`lanepaint run`, `lanepaint chunks` and `lanepaint demo`: registering chunks and running jobs on them."""
 
 from __future__ import annotations
 

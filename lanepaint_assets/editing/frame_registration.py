@@ -36,7 +36,12 @@ _REACH_M = 0.35
 _RECORDED = (0.03, 0.002, 0.006)
 _ESTIMATED = (0.15, 0.010, 0.010)
 
+# The first round moves lines only, so that what all frames agree on is the line's and not every frame's error.
 _ROUNDS = 3
+
+# Error of one reading. Readings along one line share wear and shadow, so this is three times their scatter.
+_READING_ERROR_M = 0.04
+_READING_ERROR_PX = 0.5
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,9 @@ def register_frames(
     measured = [i for i, track in enumerate(tracks) if track.measured]
     if not measured:
         return fits, tracks
-    for _ in range(_ROUNDS):
+    for round_ in range(_ROUNDS):
         readings = [_read(frames[k], masks[k], camera, course, fits[k], tracks, measured) for k in range(len(fits))]
-        steps = [_solve(r, float(camera.position_m[2]), limits) for r in readings]
+        steps = [np.zeros(3) if round_ == 0 else _solve(r, float(camera.position_m[2]), limits) for r in readings]
         fits = tuple(_stepped(fits[k], poses[k], step, limits) for k, step in enumerate(steps))
         tracks = _refitted(course, tracks, readings, steps, float(camera.position_m[2]))
     return fits, tracks
@@ -135,7 +140,7 @@ def _centre_of_paint(track: int, strip: LineStrip) -> _Reading:
     pixel_m = strip.grid.column_m / np.maximum(
         np.hypot(*(strip.pixels[:, middle + 1] - strip.pixels[:, middle]).T).astype(np.float64), 1e-3
     )
-    error = 0.02 + 0.3 * pixel_m
+    error = _READING_ERROR_M + _READING_ERROR_PX * pixel_m
     return _Reading(track, strip.s[good], rig[good, 0], rig[good, 1], slope[good], off[good], error[good])
 
 

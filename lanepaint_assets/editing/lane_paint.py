@@ -15,7 +15,7 @@ from lanepaint_assets.compiled import compiled
 from lanepaint_assets.editing.marking_removal import CleanBand
 from lanepaint_assets.editing.marking_standards import MarkingStandard
 from lanepaint_assets.editing.road_course import STEP_M
-from lanepaint_assets.editing.shading import LINEAR_OF_BYTE, byte_of, byte_table, paint_gain
+from lanepaint_assets.editing.shading import LINEAR_OF_BYTE, PaintBrightness, byte_of, byte_table, paint_gain
 from lanepaint_assets.lanes.attributes import Count, LaneStyle, Pattern
 
 Float = NDArray[np.float64]
@@ -31,6 +31,9 @@ _FOOTPRINT_PX = 1.5
 _TEXTURE_KEPT = 0.45
 _WEAR = 0.22
 _OPACITY = 0.96
+
+# Texture beyond this is the edge of a shadow, which paint shows as asphalt does.
+_SHADOW_EDGE = (0.7, 1.45)
 
 # Grain of the wear, metres: along and across the line.
 _WEAR_GRAIN_M = (0.30, 0.05)
@@ -80,11 +83,12 @@ class PaintTable:
 
     strokes: Float
     gains: Float
+    ceiling: float
     arc_m: Float
     seed: int
 
 
-def paint_table(paints: tuple[LinePaint, ...], arc_m: Float, contrast: float, seed: int) -> PaintTable:
+def paint_table(paints: tuple[LinePaint, ...], arc_m: Float, brightness: PaintBrightness, seed: int) -> PaintTable:
     """Tables of `paints`, one a line, for `paint_pixels`."""
     strokes = np.array(
         [
@@ -99,8 +103,8 @@ def paint_table(paints: tuple[LinePaint, ...], arc_m: Float, contrast: float, se
             for i, p in enumerate(paints)
         ]
     )
-    gains = np.stack([paint_gain(p.style.color, contrast) for p in paints]).astype(np.float64)
-    return PaintTable(strokes, gains, arc_m, seed & 0x7FFFFFFF)
+    gains = np.stack([paint_gain(p.style.color, brightness.contrast) for p in paints]).astype(np.float64)
+    return PaintTable(strokes, gains, brightness.ceiling, arc_m, seed & 0x7FFFFFFF)
 
 
 @compiled()
@@ -199,6 +203,7 @@ def _paint(
     texture: NDArray[np.float32],
     strokes: NDArray[np.float64],
     gains: NDArray[np.float64],
+    ceiling: float,
     arc: NDArray[np.float64],
     seed: int,
     to_linear: NDArray[np.float32],
@@ -216,7 +221,12 @@ def _paint(
             fine = min(1.0, _WEAR_GRAIN_M[1] / max(abs(step[n, 1]) + abs(step[n, 3]), 1e-4))
             wear = 0.5 + (_wear(s[n], m[n] + 37.0 * k, seed) - 0.5) * fine
             opacity = covered * (_OPACITY - _WEAR * wear * wear)
-        grain = 1.0 + _TEXTURE_KEPT * (texture[n] - 1.0)
+        grain = texture[n]
+        if _SHADOW_EDGE[0] < grain < _SHADOW_EDGE[1]:
+            grain = 1.0 + _TEXTURE_KEPT * (grain - 1.0)
+        strongest = max(gains[k, 0] * shade[n, 0], gains[k, 1] * shade[n, 1], gains[k, 2] * shade[n, 2])
+        # All channels alike, or bright yellow would turn white.
+        grain *= min(1.0, ceiling / max(strongest, 1e-6))
         v = index[n] // width
         u = index[n] % width
         for c in range(3):
@@ -254,6 +264,7 @@ def paint_pixels(frame: NDArray[np.uint8], band: CleanBand, table: PaintTable) -
         band.texture,
         table.strokes,
         table.gains,
+        table.ceiling,
         table.arc_m,
         table.seed,
         LINEAR_OF_BYTE,

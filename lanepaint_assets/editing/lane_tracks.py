@@ -102,7 +102,7 @@ def join_lines(
                 group.append(sighting)
     enough = 1 if len(inspections) < 3 else 2
     kept = [g for g in groups if len(g) >= enough or any(x.line.role != "other" for x in g)]
-    tracks = [_track(course, group) for group in kept]
+    tracks = [track for track in (_track(course, group) for group in kept) if _is_marking(track)]
     return tuple(sorted(tracks, key=lambda t: -float(np.mean(t.at(np.array(t.s_range_m))))))
 
 
@@ -195,6 +195,13 @@ def _add_bending(bands: Float) -> None:
     np.add.at(bands[1], inner + 2, _STIFFNESS * -2.0)
     np.add.at(bands[0], inner + 2, _STIFFNESS)
     bands[2] += 1e-9
+
+
+def _is_marking(track: LaneTrack) -> bool:
+    """Other lines that show neither colour nor pattern are kerbs, seams or the road's edge."""
+    return track.role != "other" or (
+        track.style.color is not Color.UNKNOWN and track.style.pattern is not Pattern.UNKNOWN
+    )
 
 
 def _median(values: list[float]) -> float:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lanepaint_assets.compiled import compiled
 from lanepaint_assets.editing.road_course import RigPose, RoadCourse
 from lanepaint_assets.editing.shading import LUMINANCE
 from lanepaint_assets.rendering.cameras import RigCamera
@@ -67,17 +68,29 @@ class LineStrip:
     def asphalt(self, low_m: float, high_m: float) -> Float32:
         """(J, 3) median colour of the valid columns between two distances from the line; NaN with fewer than a third."""
         columns = self.grid.columns_m
-        chosen = (columns >= low_m) & (columns <= high_m)
-        light = np.where(self.valid[:, chosen, None], self.light[:, chosen], np.nan)
-        enough = 3 * self.valid[:, chosen].sum(axis=1) >= max(int(chosen.sum()), 1)
-        result = np.full((len(self.s), 3), np.nan, np.float32)
-        if enough.any():
-            result[enough] = np.nanmedian(light[enough], axis=1)
+        chosen = np.flatnonzero((columns >= low_m) & (columns <= high_m))
+        result = np.empty((len(self.s), 3), np.float32)
+        _medians(self.light, self.valid, int(chosen[0]), int(chosen[-1]) + 1, result)
         return result
 
     def markedness(self, base: Float32) -> Float32:
         """(J, M) how much more like paint than asphalt: excess of luminance, or of yellow; 0 where it cannot tell."""
         return markedness(self.light, base[:, None, :], self.valid)
+
+
+@compiled()
+def _medians(
+    light: NDArray[np.float32], valid: NDArray[np.bool_], first: int, end: int, result: NDArray[np.float32]
+) -> None:
+    values = np.empty(end - first, np.float32)
+    for j in range(light.shape[0]):
+        for c in range(3):
+            n = 0
+            for i in range(first, end):
+                if valid[j, i]:
+                    values[n] = light[j, i, c]
+                    n += 1
+            result[j, c] = np.median(values[:n]) if 3 * n >= end - first and n > 0 else np.nan
 
 
 def markedness(light: Float32, base: Float32, valid: NDArray[np.bool_]) -> Float32:

@@ -7,8 +7,9 @@ procedural painter's analysis, once a clip; new paint is `lane_paint.py`'s busin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,20 @@ from scipy.ndimage import gaussian_filter1d, grey_closing, grey_dilation, median
 from lanepaint_assets.compiled import compiled
 from lanepaint_assets.editing.line_strips import LineStrip, StripGrid
 from lanepaint_assets.editing.road_band import BandPixels
-from lanepaint_assets.editing.shading import CONTRAST_RANGE, DEFAULT_CONTRAST, LUMINANCE
+from lanepaint_assets.editing.shading import (
+    CEILING_RANGE,
+    CONTRAST_RANGE,
+    DEFAULT_CEILING,
+    DEFAULT_CONTRAST,
+    LUMINANCE,
+    PaintBrightness,
+)
 
 Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 
 # Strips that show a line and the asphalt beside it from the bonnet to where paint ends.
-SURFACE_GRID = StripGrid(count=112, first_m=3.0, last_m=90.0, half_width_m=1.35, column_m=0.075)
+SURFACE_GRID = StripGrid(count=176, first_m=3.0, last_m=90.0, half_width_m=1.35, column_m=0.075)
 
 # Asphalt beside a line: past the outer edge of a double line, short of the wheel track.
 _BESIDE_M = (0.42, 1.20)
@@ -34,17 +42,34 @@ _BESIDE_CENTRE_M = 0.5 * (_BESIDE_M[0] + _BESIDE_M[1])
 _SAME_SURFACE_LOG_LIGHT = 1.7
 _SAME_SURFACE_CHROMA = 0.035
 
+# Light over its surroundings, within which a copied pixel is grain or the edge of a shadow rather than another thing.
+_GRAIN_RANGE = (0.2, 2.5)
+
+# What hides a line: asphalt this much brighter or darker (natural logarithm) than the other lines' and than the median of
+# the stations before it, from where vehicles become too small for the paint mask.
+_UNLIKE = 0.45
+_BEFORE = 20
+_HIDDEN_FROM_M = 25.0
+
 # Cells of the map of old markings, metres; half of its width covers a double line of wide strokes.
 _MAP_S_M = 0.25
 _MAP_M_M = 0.05
-_MAP_HALF_M = 0.5
+_MAP_HALF_M = 0.4
 
-# Markedness from which a map cell is marking, and that between which a single pixel is taken for one.
-_MARKED = 0.10
+# Markedness from which a map cell is marking (and at least this share of the line's own paint: seams and tar shine too),
+# and that between which a single pixel is taken for one.
+_MARKED = 0.15
+_MARKED_OF_PEAK = 0.25
 _PIXEL_MARKED = (0.10, 0.25)
 
 # Strips say where markings are while a map cell is wider than half a pixel.
 _MAP_REACH_M = 28.0
+
+# Paint is read for its brightness this near to a line's centre, where it is this much brighter than asphalt, from so many
+# samples on.
+_PAINT_CORE_M = 0.08
+_PAINT_RATIO = 1.6
+_ENOUGH_PAINT = 200
 
 # Growth of the map: paint's frayed border and what registration leaves.
 _GROW_M = 0.075
@@ -61,6 +86,7 @@ class Surface:
         shift: (L, J, 2, 2) pixels from the line to the middle of the asphalt on each side.
         usable: (L, J, 2) whether texture may be copied from there.
         known: (L, J) whether any asphalt was seen.
+        hidden: (L, J) 1 where something stands on the line that the paint mask does not know, 0 elsewhere.
     """
 
     here_s: float
@@ -68,6 +94,7 @@ class Surface:
     shift: Float32
     usable: NDArray[np.bool_]
     known: NDArray[np.bool_]
+    hidden: Float32
 
 
 def surface_of(strips: Sequence[LineStrip], here_s: float, inner: Sequence[int]) -> Surface:
@@ -91,16 +118,31 @@ def surface_of(strips: Sequence[LineStrip], here_s: float, inner: Sequence[int])
             pair[:, side] = np.where((~ok[:, side] & ok[:, other])[:, None], pair[:, other], pair[:, side])
         seen = ok.any(axis=1)
         sides.append(_along(pair, seen))
-        known.append(seen)
-        usable.append(ok)
+        # Pixels lie between two stations: next to one that was seen is near enough.
+        known.append(grey_dilation(seen.astype(np.uint8), 5) > 0)
+        usable.append(grey_dilation(ok.astype(np.uint8), (5, 1)) > 0)
         shifts.append(np.stack([strip.pixels[:, a] - strip.pixels[:, middle] for a in at], axis=1))
+    stacked = np.stack(sides).astype(np.float32)
     return Surface(
         here_s,
-        np.stack(sides).astype(np.float32),
+        stacked,
         np.stack(shifts).astype(np.float32),
         np.stack(usable),
         np.stack(known),
+        _hidden(stacked),
     )
+
+
+def _hidden(sides: Float32) -> Float32:
+    """(L, J) 1 where a far line is hidden: its asphalt is unlike that of all lines at this distance and unlike itself nearer.
+
+    Paint masks leave out vehicles from some size on; smaller ones, far away, show here.
+    """
+    light = np.log(np.maximum((sides @ np.asarray(LUMINANCE, np.float32)).mean(axis=2), 1e-4))
+    across = np.abs(light - np.median(light, axis=0))
+    nearer = np.abs(light - median_filter(light, size=(1, 2 * _BEFORE + 1), origin=(0, _BEFORE), mode="nearest"))
+    odd = (across > _UNLIKE) & (nearer > _UNLIKE) & (SURFACE_GRID.ahead_m > _HIDDEN_FROM_M)
+    return np.stack([grey_dilation(row.astype(np.float32), 5) for row in odd]).astype(np.float32)
 
 
 def _same_surface(sure: Float32, asked: Float32) -> NDArray[np.bool_]:
@@ -122,7 +164,7 @@ def _along(pair: Float32, seen: NDArray[np.bool_]) -> Float32:
         return np.zeros_like(pair)
     flat = pair.reshape(len(pair), -1)
     filled = np.stack([np.interp(stations, stations[seen], flat[seen, c]) for c in range(flat.shape[1])], axis=1)
-    smooth: Float32 = gaussian_filter1d(filled, 1.0, axis=0, mode="nearest").reshape(pair.shape).astype(np.float32)
+    smooth: Float32 = gaussian_filter1d(filled, 0.7, axis=0, mode="nearest").reshape(pair.shape).astype(np.float32)
     return smooth
 
 
@@ -138,6 +180,7 @@ class MarkingMap:
         self._sum = np.zeros((lines, self._rows, self._columns))
         self._weight = np.zeros((lines, self._rows, self._columns))
         self._contrasts: list[Float32] = []
+        self._lights: list[Float32] = []
 
     def add(self, line: int, strip: LineStrip, base: Float32) -> None:
         """Add what a frame's strip shows; `base` (J, 3) is the asphalt's colour at each station."""
@@ -151,30 +194,54 @@ class MarkingMap:
         weight = seen / strip.grid.ahead_m[near, None]
         np.add.at(self._sum[line], rows, values * weight)
         np.add.at(self._weight[line], rows, weight)
-        bright = signal[near][strip.valid[near]]
-        self._contrasts.append(bright[bright > 0.5])
+        # Only the middle of the line, where a pixel is paint and nothing else.
+        middle = np.abs(columns) < _PAINT_CORE_M
+        core, weights = strip.valid[near][:, middle], np.asarray(LUMINANCE, np.float32)
+        light = (strip.light[near][:, middle] @ weights)[core]
+        ratio = light / np.maximum(np.broadcast_to((base[near] @ weights)[:, None], core.shape)[core], 1e-4)
+        painted = ratio > _PAINT_RATIO
+        self._contrasts.append(ratio[painted])
+        self._lights.append(light[painted])
 
-    def removal(self) -> Float32:
+    def removal(self, reach_m: Sequence[float]) -> Float32:
         """(L, S, M) how surely a cell is marking, grown by its margins; where no frame came near, the line's whole width."""
         seen = self._weight > 0
         mean = np.divide(self._sum, self._weight, out=np.zeros_like(self._sum), where=seen)
-        marked = (mean > _MARKED) & seen
-        grow_s, grow_m = 2 * round(_GROW_S_M / _MAP_S_M) + 1, 2 * round(_GROW_M / _MAP_M_M) + 1
+        bright = mean > _MARKED
+        peaks = [np.percentile(mean[i][bright[i]], 90) if bright[i].any() else 0.0 for i in range(len(mean))]
+        marked = (mean > np.maximum(_MARKED, _MARKED_OF_PEAK * np.asarray(peaks))[:, None, None]) & seen
+        grow_s, grow_m = 2 * round(_GROW_S_M / _MAP_S_M) + 1, 2 * math.ceil(_GROW_M / _MAP_M_M) + 1
         result = np.zeros(marked.shape, np.float32)
         for i in range(len(marked)):
             share = marked[i].sum(axis=0) / np.maximum(seen[i].sum(axis=0), 1)
-            everywhere = share > 0.15 * max(float(share.max()), 1e-9) if marked[i].any() else share > 1
-            cells = np.where(seen[i].any(axis=1)[:, None], marked[i], everywhere[None])
+            everywhere = _around_centre(share, reach_m[i])
+            own = marked[i] & (grey_dilation(everywhere.astype(np.uint8), 3) > 0)
+            cells = np.where(seen[i].any(axis=1)[:, None], own, everywhere[None])
             closed = grey_closing(cells.astype(np.uint8), size=(5, 3))
-            result[i] = grey_dilation(closed, size=(grow_s, grow_m))
+            grown = grey_dilation(closed, size=(grow_s, grow_m)).astype(np.float32)
+            # A soft border, so that asphalt that is not quite like its sides does not end in a step.
+            result[i] = np.maximum(grey_dilation(closed, size=(3, 3)), gaussian_filter1d(grown, 1.5, axis=0))
         return result
 
-    def contrast(self) -> float:
-        """Luminance of the clip's own paint over its asphalt, for new paint to look alike."""
-        found = np.concatenate(self._contrasts) if self._contrasts else np.zeros(0, np.float32)
-        if found.size < 200:
-            return DEFAULT_CONTRAST
-        return float(np.clip(1.0 + np.percentile(found, 80), *CONTRAST_RANGE))
+    def brightness(self) -> PaintBrightness:
+        """How bright the clip's own paint is, for new paint to look alike."""
+        ratios = np.concatenate(self._contrasts) if self._contrasts else np.zeros(0, np.float32)
+        if ratios.size < _ENOUGH_PAINT:
+            return PaintBrightness(DEFAULT_CONTRAST, DEFAULT_CEILING)
+        return PaintBrightness(
+            float(np.clip(np.percentile(ratios, 75), *CONTRAST_RANGE)),
+            float(np.clip(np.percentile(np.concatenate(self._lights), 90), *CEILING_RANGE)),
+        )
+
+
+def _around_centre(share: Float, reach_m: float) -> NDArray[np.bool_]:
+    """(M,) columns that are marking along much of the line, within `reach_m` of the peak nearest to its centre."""
+    columns = (np.arange(share.size) - share.size // 2) * _MAP_M_M
+    if share.max() <= 0:
+        return np.zeros(share.size, dtype=np.bool_)
+    peak = columns[int(np.argmax(share * np.exp(-((columns / 0.25) ** 2))))]
+    result: NDArray[np.bool_] = (share > 0.15 * share.max()) & (np.abs(columns - peak) <= reach_m)
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,8 +278,10 @@ def _clean(
     shift: NDArray[np.float32],
     usable: NDArray[np.bool_],
     known: NDArray[np.bool_],
+    hidden: NDArray[np.float32],
     inner: NDArray[np.int64],
     removal: NDArray[np.float32],
+    alpha: NDArray[np.float32],
     removed: NDArray[np.float32],
     base: NDArray[np.float32],
     shade: NDArray[np.float32],
@@ -257,7 +326,7 @@ def _clean(
                 there += LUMINANCE[c] * linear[iv, iu, c]
                 around += LUMINANCE[c] * (sides[k, j, side, c] * (1 - f) + sides[k, j + 1, side, c] * f)
             ratio = there / max(around, 1e-5)
-            if 0.5 < ratio < 1.6:
+            if _GRAIN_RANGE[0] < ratio < _GRAIN_RANGE[1]:
                 grain = ratio
                 break
         texture[n] = grain
@@ -265,7 +334,7 @@ def _clean(
         wide_m = 1.2 * (abs(step[n, 1]) + abs(step[n, 3]))
         wide_s = abs(step[n, 0]) + abs(step[n, 2])
         on_map = 0.0
-        near_map = 0.0
+        beside_map = 0.0
         for p in range(-1, 2):
             row = int((s[n] + p * wide_s) / _MAP_S_M)
             if row < 0 or row >= removal.shape[1]:
@@ -274,6 +343,8 @@ def _clean(
                 column = int(np.floor((m[n] + 0.5 * q * wide_m) / _MAP_M_M + 0.5)) + middle
                 if column >= 0 and column < removal.shape[2]:
                     on_map = max(on_map, removal[k, row, column])
+                column = min(max(column + q, 0), removal.shape[2] - 1)
+                beside_map = max(beside_map, removal[k, row, column])
         here = 0.0
         for c in range(3):
             here += LUMINANCE[c] * linear[v, u, c]
@@ -283,12 +354,12 @@ def _clean(
             warm_shade + shade[n, 2], 1e-3
         )
         marked = max(here / max(light, 1e-5) - 1.0, 2.0 * (yellow - 0.08))
-        near_map = (marked - _PIXEL_MARKED[0]) / (_PIXEL_MARKED[1] - _PIXEL_MARKED[0])
-        if abs(m[n]) > _MAP_HALF_M + wide_m:
-            near_map = 0.0
-        gone = max(on_map, min(max(near_map, 0.0), 1.0))
+        plain = (marked - _PIXEL_MARKED[0]) / (_PIXEL_MARKED[1] - _PIXEL_MARKED[0])
+        plain = min(max(plain, 0.0), 1.0) * min(1.0, 2.0 * beside_map)
+        gone = max(on_map, plain)
         if not known[k, j]:
             gone = 0.0
+        alpha[n] *= 1.0 - max(hidden[k, j], hidden[k, j + 1])
         removed[n] = gone
         for c in range(3):
             base[n, c] = linear[v, u, c] + gone * (shade[n, c] * grain - linear[v, u, c])
@@ -310,6 +381,7 @@ def clean_band(
     n = len(pixels)
     removed, texture = np.zeros(n, np.float32), np.ones(n, np.float32)
     base, shade = np.zeros((n, 3), np.float32), np.zeros((n, 3), np.float32)
+    alpha = pixels.alpha.copy()
     _clean(
         linear,
         mask,
@@ -324,11 +396,13 @@ def clean_band(
         surface.shift,
         surface.usable,
         surface.known,
+        surface.hidden,
         np.asarray(inner, dtype=np.int64),
         removal,
+        alpha,
         removed,
         base,
         shade,
         texture,
     )
-    return CleanBand(pixels, removed, base, shade, texture)
+    return CleanBand(replace(pixels, alpha=alpha), removed, base, shade, texture)

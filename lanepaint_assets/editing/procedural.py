@@ -33,7 +33,7 @@ from lanepaint_assets.editing.marking_removal import (
 from lanepaint_assets.editing.marking_standards import MarkingStandard, marking_standard, nonstandard_reason
 from lanepaint_assets.editing.road_band import band_pixels, course_view, pitched, pixel_rays, soft_paint_mask
 from lanepaint_assets.editing.road_course import STEP_M, RigPose, RoadCourse, course_of, plan_poses
-from lanepaint_assets.editing.shading import linear_frame
+from lanepaint_assets.editing.shading import PaintBrightness, linear_frame
 from lanepaint_assets.lanes.attributes import Color, Count, LaneStyle, Pattern
 from lanepaint_assets.lanes.inspector import LaneInspection, LineRole, RoadView
 
@@ -45,7 +45,11 @@ _INSPECT_EVERY_US = 2_000_000
 _MOST_INSPECTIONS = 14
 
 # Half width of the band around a line: a double line of wide strokes, its removal margin, and the paint's soft edge.
-_BAND_M = 0.55
+_BAND_M = 0.42
+
+# Old paint is looked for this far beyond its measured strokes; a line of unmeasured width is taken for a wide one.
+_OLD_MARGIN_M = 0.10
+_UNMEASURED_WIDTH_M = 0.20
 
 # A lane narrower or wider than this was not measured right.
 _LANE_WIDTH_RANGE_M = (2.2, 5.0)
@@ -91,7 +95,7 @@ class _Analysis:
     tracks: tuple[LaneTrack, ...]
     arc_m: Float
     bands: tuple[CleanBand, ...]
-    contrast: float
+    brightness: PaintBrightness
     lane_width_m: float
 
 
@@ -157,7 +161,7 @@ class ProceduralPainter:
     ) -> NDArray[np.uint8]:
         standard = marking_standard(instruction.marking_standard)
         paints = tuple(_paint_of(track, instruction.style, standard, analysis.tracks) for track in analysis.tracks)
-        table = paint_table(paints, analysis.arc_m, analysis.contrast, instruction.seed)
+        table = paint_table(paints, analysis.arc_m, analysis.brightness, instruction.seed)
         result = np.empty((len(which), *scene.frames.shape[1:]), np.uint8)
         for row, k in enumerate(which):
             result[row] = paint_pixels(scene.frames[k], analysis.bands[k], table)
@@ -196,11 +200,11 @@ def _analyse(scene: EditScene, lines: LineSource, standard: MarkingStandard) -> 
         scene.frames, scene.paint_masks, scene.camera, course, poses, tracks, scene.ego.quality == "recorded"
     )
     # 3. Find the old markings over the whole clip, then take them out of every frame.
-    bands, contrast = _cleaned(scene, course, fits, tracks)
+    bands, brightness = _cleaned(scene, course, fits, tracks)
     if not any(len(band.pixels) for band in bands):
         raise UnpaintableSceneError(f"the lane lines of {scene.item_key} lie outside its paint masks in every frame")
     arc = np.stack([track.arc_length_m(course) for track in tracks])
-    return _Analysis(course, tracks, arc, bands, contrast, _lane_width(tracks))
+    return _Analysis(course, tracks, arc, bands, brightness, _lane_width(tracks))
 
 
 def _poses(scene: EditScene) -> tuple[RigPose, ...]:
@@ -246,7 +250,7 @@ def _bend_ahead(pose: RigPose, inspection: LaneInspection) -> Float | None:
 
 def _cleaned(
     scene: EditScene, course: RoadCourse, fits: tuple[FrameFit, ...], tracks: tuple[LaneTrack, ...]
-) -> tuple[tuple[CleanBand, ...], float]:
+) -> tuple[tuple[CleanBand, ...], PaintBrightness]:
     inner = [0 if float(np.median(track.offset_m)) > 0 else 1 for track in tracks]
     markings = MarkingMap(len(tracks), course.length_m)
     surfaces: list[Surface] = []
@@ -263,7 +267,7 @@ def _cleaned(
         for i, strip in enumerate(strips):
             markings.add(i, strip, surface.sides[i].mean(axis=1))
         surfaces.append(surface)
-    removal = markings.removal()
+    removal = markings.removal([_old_half_width_m(track) for track in tracks])
     rays = pixel_rays(scene.camera)
     bands = []
     for k, fit in enumerate(fits):
@@ -273,7 +277,14 @@ def _cleaned(
         offsets = np.stack([track.at(at) for track in tracks])
         pixels = band_pixels(rays, scene.camera, fit.pitch_down_rad, mask, view, offsets, _BAND_M)
         bands.append(clean_band(linear_frame(scene.frames[k]), mask, pixels, surfaces[k], inner, removal))
-    return tuple(bands), markings.contrast()
+    return tuple(bands), markings.brightness()
+
+
+def _old_half_width_m(track: LaneTrack) -> float:
+    """How far from its centre a line's old paint may lie: its strokes as measured, and what measuring may be off."""
+    width = track.width_m if np.isfinite(track.width_m) else _UNMEASURED_WIDTH_M
+    strokes = 0.5 if track.style.count is Count.SINGLE else 1.5
+    return min(strokes * width + _OLD_MARGIN_M, _BAND_M)
 
 
 def _lane_width(tracks: tuple[LaneTrack, ...]) -> float:

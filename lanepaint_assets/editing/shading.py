@@ -5,6 +5,9 @@ Called by marking removal and lane paint. Nothing geometric.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +28,11 @@ DEFAULT_CONTRAST = 3.0
 
 # A learnt contrast is kept within what still reads as paint (worn, on concrete) and what a camera can show (fresh, on new
 # asphalt).
-CONTRAST_RANGE = (1.7, 4.5)
+CONTRAST_RANGE = (1.8, 14.0)
+
+# White paint in the sun as cameras expose it, and what a clip's own paint may teach instead.
+DEFAULT_CEILING = 0.75
+CEILING_RANGE = (0.35, 0.95)
 
 # Linear reflectance of traffic paint relative to white paint, red, green, blue: yellow about as FHWA's daytime chromaticity
 # box, pulled a little to grey as cameras and dust do.
@@ -49,8 +56,7 @@ _SRGB_OF_LINEAR: Float32 = (255.0 * _to_srgb(np.linspace(0.0, 1.0, _BACK_ENTRIES
 
 def linear_frame(frame: NDArray[np.uint8]) -> Float32:
     """(H, W, 3) sRGB bytes to linear light 0..1."""
-    linear: Float32 = LINEAR_OF_BYTE[frame]
-    return linear
+    return cv2.LUT(frame, LINEAR_OF_BYTE).astype(np.float32, copy=False)
 
 
 def byte_table() -> Float32:
@@ -69,6 +75,19 @@ def byte_of(value: float, table: NDArray[np.float32]) -> int:
     i = int(at)
     low = table[i]
     return int(low + (table[i + 1] - low) * (at - i) + 0.5)
+
+
+@dataclass(frozen=True)
+class PaintBrightness:
+    """How bright paint is in a clip.
+
+    Attributes:
+        contrast: luminance of white paint over that of asphalt under the same light.
+        ceiling: the most linear light that any of its channels has: on concrete, paint is no brighter than on asphalt.
+    """
+
+    contrast: float
+    ceiling: float
 
 
 def paint_gain(color: Color, contrast: float) -> Float32:

@@ -98,12 +98,11 @@ class EditItems:
         )
 
 
-def make_first_frames(platform: Platform, chunk: str, run_id: str, selection: Sequence[str]) -> PartitionOutcome:
-    """Paint and judge the first frame of every clip x prompt."""
-    items = EditItems(platform, chunk, "first_frames", selection)
+def first_frame_tasks(items: EditItems) -> list[ItemTask]:
+    """One task a clip x prompt."""
+    platform, settings = items.platform, items.platform.settings
     inputs = items.reader.manifest("vp_inputs")
-    painter, inspector = platform.entry("first_frame_painter"), platform.entry("inspector")
-    settings = platform.settings
+    engines = f"{platform.entry('first_frame_painter').label} + {platform.entry('inspector').label}"
     tasks = []
     for key, edit in items.by_key.items():
         need = needs({"vp_inputs": (inputs, edit.clip_key)})
@@ -114,7 +113,7 @@ def make_first_frames(platform: Platform, chunk: str, run_id: str, selection: Se
                     asset="first_frames",
                     item_key=key,
                     upstream=need.fingerprints,
-                    engine=f"{painter.label} + {inspector.label}",
+                    engine=engines,
                     params={
                         "algorithm": FIRST_FRAMES_VERSION,
                         "prompt": dict(edit.prompt.resolved_fields()),
@@ -125,9 +124,15 @@ def make_first_frames(platform: Platform, chunk: str, run_id: str, selection: Se
                 ),
                 selected=edit.selected,
                 blocked=need.blocked,
-                engine=f"{painter.label} + {inspector.label}",
+                engine=engines,
             )
         )
+    return tasks
+
+
+def make_first_frames(platform: Platform, chunk: str, run_id: str, selection: Sequence[str]) -> PartitionOutcome:
+    """Paint and judge the first frame of every clip x prompt."""
+    items = EditItems(platform, chunk, "first_frames", selection)
 
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
         edit = items.by_key[task.key]
@@ -137,10 +142,10 @@ def make_first_frames(platform: Platform, chunk: str, run_id: str, selection: Se
         platform.store,
         "first_frames",
         chunk,
-        tasks,
+        first_frame_tasks(items),
         compute,
         run_id=run_id,
-        workers=settings.workers,
+        workers=platform.settings.workers,
     )
 
 
@@ -196,13 +201,11 @@ def _first_frame(items: EditItems, clip_key: str, prompt: Prompt, folder: Path) 
     return ItemOutput(facts=facts, timings_s={"load": loaded - started, "refine": perf_counter() - loaded})
 
 
-def make_edited_videos(platform: Platform, chunk: str, run_id: str, selection: Sequence[str]) -> PartitionOutcome:
-    """Paint every clip x prompt, composite at native resolution, encode."""
-    items = EditItems(platform, chunk, "edited_videos", selection)
-    inputs = items.reader.manifest("vp_inputs")
-    firsts = items.reader.manifest("first_frames")
-    painter = platform.entry("video_painter")
-    settings = platform.settings
+def edited_video_tasks(items: EditItems) -> list[ItemTask]:
+    """One task a clip x prompt."""
+    settings = items.platform.settings
+    inputs, firsts = items.reader.manifest("vp_inputs"), items.reader.manifest("first_frames")
+    engine = items.platform.entry("video_painter").label
     tasks = []
     for key, edit in items.by_key.items():
         need = needs({"vp_inputs": (inputs, edit.clip_key), "first_frames": (firsts, key)})
@@ -213,7 +216,7 @@ def make_edited_videos(platform: Platform, chunk: str, run_id: str, selection: S
                     asset="edited_videos",
                     item_key=key,
                     upstream=need.fingerprints,
-                    engine=painter.label,
+                    engine=engine,
                     params={
                         "algorithm": EDITED_VIDEOS_VERSION,
                         "mask_dilation_px": settings.mask_dilation_px,
@@ -223,27 +226,32 @@ def make_edited_videos(platform: Platform, chunk: str, run_id: str, selection: S
                 ),
                 selected=edit.selected,
                 blocked=need.blocked,
-                engine=painter.label,
+                engine=engine,
             )
         )
+    return tasks
+
+
+def make_edited_videos(platform: Platform, chunk: str, run_id: str, selection: Sequence[str]) -> PartitionOutcome:
+    """Paint every clip x prompt, composite at native resolution, encode."""
+    items = EditItems(platform, chunk, "edited_videos", selection)
+    firsts = items.reader.manifest("first_frames")
 
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
         from lanepaint_assets.clips.pictures import read_picture
 
-        edit = items.by_key[task.key]
         first = firsts.rows[task.key]
         first_frame = read_picture(platform.store.read_bytes(first, FIRST_FRAME_FILE))
-        caption = first.facts.get("caption")
-        return _edited_video(items, edit, first_frame, caption if isinstance(caption, str) else "", first.facts, folder)
+        return _edited_video(items, items.by_key[task.key], first_frame, first.facts, folder)
 
     return run_items(
         platform.store,
         "edited_videos",
         chunk,
-        tasks,
+        edited_video_tasks(items),
         compute,
         run_id=run_id,
-        workers=settings.workers,
+        workers=platform.settings.workers,
     )
 
 
@@ -251,7 +259,6 @@ def _edited_video(
     items: EditItems,
     edit: Edit,
     first_frame: NDArray[np.uint8],
-    caption: str,
     first_facts: dict[str, JsonValue],
     folder: Path,
 ) -> ItemOutput:
@@ -271,7 +278,7 @@ def _edited_video(
     if prompt.key != ROUNDTRIP:
         try:
             painted = items.platform.video_painter.paint_video(
-                scene, first_frame, items.instruction(clip_key, prompt, caption)
+                scene, first_frame, items.instruction(clip_key, prompt, str(first_facts.get("caption") or ""))
             )
         except UnpaintableSceneError as error:
             raise ItemError(str(error)) from error

@@ -52,7 +52,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         deps=["raw_clips", "alpamayo_checkpoint"],
         code_version=f"{driver.label}/{ORIGINAL_TRAJECTORIES_VERSION}",
         check_specs=item_checks("original_trajectories"),
-        description="What the driver plans on the unedited clip, and the null arms; once a clip, shared by all prompts.",
+        description="What the driver plans on the unedited clip, and the null arms: once a clip, for all prompts.",
     )
     def original_trajectories(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
@@ -71,8 +71,8 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         code_version=f"{driver.label}/{EDITED_TRAJECTORIES_VERSION}",
         check_specs=item_checks("edited_trajectories"),
         description=(
-            "What the driver plans on each edited clip: minADE of both arms, distance between them, signed lateral shift "
-            "(spec 10)."
+            "What the driver plans on each edited clip: minADE of both arms, distance between them, signed lateral "
+            "shift (spec 10)."
         ),
     )
     def edited_trajectories(
@@ -125,11 +125,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             engines=[driver.label],
             extra={
                 **_table(platform, outcome, METRICS_FILE, "metrics"),
-                **{
-                    "report": dg.MetadataValue.path(str(platform.store.file_path(row, REPORT_FILE)))
-                    for row in outcome.rows
-                    if row.status == "ok"
-                },
+                **_report_link(platform, outcome),
             },
         )
 
@@ -164,9 +160,16 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     ]
 
 
+def _report_link(platform: Platform, outcome: PartitionOutcome) -> dict[str, dg.PathMetadataValue]:
+    row = outcome.rows[0]
+    if row.status != "ok":
+        return {}
+    return {"report": dg.MetadataValue.path(str(platform.store.file_path(row, REPORT_FILE)))}
+
+
 def _table(
     platform: Platform, outcome: PartitionOutcome, file_name: str, name: str
-) -> dict[str, dg.MetadataValue[object]]:
+) -> dict[str, dg.TableMetadataValue]:
     """A Parquet file of the outcome's one row as table metadata."""
     for row in outcome.rows:
         if row.status == "ok":

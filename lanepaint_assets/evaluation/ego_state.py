@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 # Steps of the last 0.5 s: speed changes little in it, and five steps average the noise of single poses.
 STATE_STEPS = 5
-# No recording is better than this; keeps K samples apart where a history is perfectly smooth.
-MIN_SPEED_STD_MPS = 0.1
+# How far the mean speed of the next 6.4 s strays from a forecast, however steady the history: about 4 % in a minute of
+# recorded driving between 11 and 20 m/s (comma2k19), 3 % in sample drives.
+SPEED_STD_SHARE = 0.04
 MIN_YAW_RATE_STD_RADPS = 0.003
+# An acceleration lasts about this long: fits the same recording best among 0 to 2 s (mean error 2.8 m without, 2.0 m).
+ACCELERATION_TIME_S = 1.5
 # Below walking pace the heading of single steps is noise, so a standing vehicle has no curvature.
 STANDING_MPS = 0.5
 
@@ -32,13 +35,15 @@ class EgoState:
 
     Attributes:
         speed_mps: along rig x; negative in reverse.
-        speed_std_mps: one standard deviation of it, over the horizon.
+        speed_std_mps: one standard deviation of the mean speed over the horizon.
+        acceleration_mps2: along rig x.
         yaw_rate_radps: left positive.
         yaw_rate_std_radps: one standard deviation of it.
     """
 
     speed_mps: float
     speed_std_mps: float
+    acceleration_mps2: float
     yaw_rate_radps: float
     yaw_rate_std_radps: float
 
@@ -69,12 +74,23 @@ def measure_ego_state(history_xyz_m: Float, history_rotation: Float) -> EgoState
     speeds = np.einsum("ij,ij->i", steps, middle) / STEP_S
     yaw = np.unwrap(np.arctan2(heading[:, 1], heading[:, 0]))
     yaw_rates = np.diff(yaw) / STEP_S
+    middle_s = STEP_S * (np.arange(speeds.size) - speeds.size + 0.5)
+    acceleration = float(np.polynomial.polynomial.polyfit(middle_s, speeds, 1)[1])
+    speed = float(speeds[-STATE_STEPS:].mean())
     return EgoState(
-        speed_mps=float(speeds[-STATE_STEPS:].mean()),
-        speed_std_mps=max(float(speeds.std(ddof=1)), MIN_SPEED_STD_MPS),
+        speed_mps=speed,
+        speed_std_mps=float(np.hypot(speeds.std(ddof=1), SPEED_STD_SHARE * speed)),
+        acceleration_mps2=acceleration,
         yaw_rate_radps=float(yaw_rates[-STATE_STEPS:].mean()),
         yaw_rate_std_radps=max(float(yaw_rates.std(ddof=1)), MIN_YAW_RATE_STD_RADPS),
     )
+
+
+def distance_m(speed_mps: float, acceleration_mps2: float, times_s: Float) -> Float:
+    """(T,) way gone after `times_s` when the acceleration dies out exponentially; never backwards again."""
+    dying = ACCELERATION_TIME_S * (1.0 - np.exp(-times_s / ACCELERATION_TIME_S))
+    way = speed_mps * times_s + acceleration_mps2 * ACCELERATION_TIME_S * (times_s - dying)
+    return np.maximum.accumulate(np.maximum(way, 0.0))
 
 
 def turning_path(speed_mps: float, yaw_rate_radps: float, times_s: Float) -> Float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -241,24 +241,25 @@ def _section(
 
     row, video = trajectories.rows.get(key), videos.rows.get(key)
     ref = reader.facts(edit.clip_key).ref
-    head = {
-        "clip_id": ref.clip_id,
-        "camera": ref.camera,
-        "prompt_key": edit.prompt.key,
-        "prompt_text": edit.prompt.instruction,
-    }
+    head = ItemSection(
+        clip_id=ref.clip_id,
+        camera=ref.camera,
+        prompt_key=edit.prompt.key,
+        prompt_text=edit.prompt.instruction,
+        status="failed",
+        is_control=edit.prompt.is_control,
+    )
     if row is None or row.folder is None or row.status == "failed":
         reason = "not made yet" if row is None else row.reason or row.status
-        return ItemSection(**head, status="failed", reason=reason, is_control=edit.prompt.is_control), None
+        return replace(head, reason=reason), None
     result = _inference(platform, reader, row, edit)
     stem = Path(reader.edited_name(edit.clip_key)).stem
     verdict, reasons = _verdict(platform, reader, key)
     shown = video is not None and video.status == "ok"
-    section = ItemSection(
-        **head,
+    section = replace(
+        head,
         status="ok" if row.status == "ok" else "outdated",
         reason=result.edited.note or result.ground_truth_reason,
-        is_control=edit.prompt.is_control,
         original_min_ade_m=result.original_min_ade,
         edited_min_ade_m=result.min_ade_meters,
         arms_ade_m=result.divergence.ade_m,

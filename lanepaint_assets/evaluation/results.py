@@ -73,6 +73,8 @@ CAMERA_INDICES = {
 DRIVER_FRAME_WIDTH_PX = 576
 # A hundred frames stay under 11 MB before compression, enough to recognize the scene.
 CLIP_FRAME_WIDTH_PX = 256
+# Said where the caller gave no ground truth although the ego motion is long enough.
+ESTIMATED_EGO_REASON = "no ground truth: ego motion was estimated from the pictures that the driver sees, not recorded"
 
 
 class _Record(BaseModel):
@@ -248,8 +250,9 @@ class InferenceResult(_Record):
         """Compare an edited arm with the clip's original arms; all metrics are computed here, once."""
         original = original_arms.original
         truth = original_arms.ground_truth_m
-        original_accuracy = accuracy(original.trajectories_m, truth, moment.reason)
-        edited_accuracy = accuracy(edited.trajectories_m, truth, moment.reason)
+        reason = moment.reason or (ESTIMATED_EGO_REASON if edited_input.ego_quality == "estimated" else None)
+        original_accuracy = accuracy(original.trajectories_m, truth, reason)
+        edited_accuracy = accuracy(edited.trajectories_m, truth, reason)
         return cls(
             clip_id=clip_id,
             camera_name=camera_name,

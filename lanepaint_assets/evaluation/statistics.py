@@ -147,8 +147,8 @@ def bootstrap_interval(differences: NDArray[np.float64]) -> Interval:
     if float(np.ptp(differences)) == 0.0:
         value = float(differences[0])
         return Interval(value, value, f"all {count} differences are equal")
-    with warnings.catch_warnings():
-        # A sample that resampling cannot vary is answered below with a reason instead.
+    # A sample that resampling cannot vary gives NaN, which is answered below with a reason instead.
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         result = stats.bootstrap(
             (differences,),

@@ -23,7 +23,7 @@ from lanepaint_assets.store.seeds import seeds
 from lanepaint_assets.store.upstream import needs
 
 if TYPE_CHECKING:
-    from lanepaint_assets.evaluation.bridge import Moment
+    from lanepaint_assets.evaluation.bridge import CameraView, Moment
     from lanepaint_assets.evaluation.driver import DriverInput
 
 # Raise when the moment, the arms or the metrics change.

@@ -141,17 +141,18 @@ def shared_course(evidence: Float32, grid: GroundGrid) -> tuple[Float, Float, fl
 def line_offsets(votes_m: Float, y_first: float) -> list[tuple[float, float]]:
     """Offsets at x = 0 with enough paint along them, strongest first: (rig y, metres of paint)."""
     smooth = np.convolve(votes_m, [0.5, 1.0, 1.0, 1.0, 0.5], mode="same")
-    # What random streaks add up to at any offset of this road.
-    occupied = smooth[smooth > 0]
-    clutter = float(np.median(occupied)) if occupied.size else 0.0
+    # What random streaks (grass, shadows, a wall) add up to beside each offset: the mean of 0.5 to 1.2 m to both sides.
+    ring = np.ones(25)
+    ring[8:17] = 0.0
+    clutter = np.convolve(smooth, ring / ring.sum(), mode="same")
     peaks = [
         (float(smooth[i]), y_first - i * VOTE_ACROSS_M)
         for i in range(1, smooth.size - 1)
-        if smooth[i] >= smooth[i - 1] and smooth[i] > smooth[i + 1]
+        if smooth[i] >= smooth[i - 1] and smooth[i] > smooth[i + 1] and smooth[i] > 1.5 * clutter[i]
     ]
     chosen: list[tuple[float, float]] = []
     for paint, y in sorted(peaks, reverse=True):
-        if paint < max(MIN_PAINT_M, 3.0 * clutter):
+        if paint < MIN_PAINT_M:
             break
         if all(abs(y - other) >= MIN_LINE_SPACING_M for other, _ in chosen):
             chosen.append((y, paint))
@@ -197,7 +198,10 @@ def refine_line(evidence: Float32, grid: GroundGrid, course: Float, offset_m: fl
         good = np.abs(error) < 0.15
         if good.sum() * grid.row_m < MIN_PAINT_M / 2:
             return None
-        beside = np.where((np.abs(distance) > 0.5) & (np.abs(distance) < 1.3), evidence, 0.0).sum() / 1.6
+        # The more cluttered side counts: beside an edge line there is quiet asphalt, but also grass.
+        beside = max(
+            float(np.where((side > 0.5) & (side < 1.3), evidence, 0.0).sum()) / 0.8 for side in (distance, -distance)
+        )
         on = weight.sum() / (2 * window)
         fit = CurveFit(
             coefficients,

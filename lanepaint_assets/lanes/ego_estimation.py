@@ -36,9 +36,11 @@ BONNET_SHARE = 0.07
 MAX_SPEED_MPS = 45.0
 # Yaw rates of ordinary driving: 0.4 rad/s is a turn at a crossing.
 MAX_YAW_RATE = 0.4
-YAW_STEPS = 7
+YAW_STEPS = 13
 # Standard deviation of the change of speed between neighbouring pairs, as an acceleration.
 ACCELERATION_MPS2 = 3.0
+# How firmly registration is held near its start, in cells of full contrast: a few hundredths of a patch with texture.
+HOLD = 4.0
 # How strongly correlation speaks against the speed prior in the profile search; from the KITTI excerpt, where 20 to 200
 # give the same path.
 CORRELATION_WEIGHT = 60.0
@@ -189,13 +191,25 @@ def register_pairs(patches: Float32, seen: NDArray[np.bool_], grid: GroundGrid, 
         scores[k] = table[np.arange(shifts.size), best]
         yaw_of[k] = yaws[best]
     profile = _speed_profile(scores, shifts.astype(np.float64) * grid.row_m, seconds)
-    forward, left, yaw, match = (np.zeros(count) for _ in range(4))
-    for k in range(count):
-        start = np.array([shifts[profile[k]] * grid.row_m, 0.0, yaw_of[k, profile[k]]])
-        start[1] = 0.5 * start[0] * start[2]
-        motion, match[k] = _register(patches[k], patches[k + 1], seen, grid, start)
-        forward[k], left[k], yaw[k] = motion
-    return PairMotion(forward, left, yaw, match)
+    forward = shifts[profile] * grid.row_m
+    yaw = yaw_of[np.arange(count), profile]
+    pairs = PairMotion(forward, 0.5 * forward * yaw, yaw, np.ones(count))
+    # The second round starts where the first one's neighbours agree, which corrects the odd pair that ran astray.
+    for _ in range(2):
+        pairs = _refined(patches, seen, grid, _smoothed(pairs, seconds))
+    return pairs
+
+
+def _refined(patches: Float32, seen: NDArray[np.bool_], grid: GroundGrid, start: PairMotion) -> PairMotion:
+    """Register every pair finely from a start."""
+    found = [
+        _register(before, after, seen, grid, np.array([forward, left, yaw]))
+        for before, after, forward, left, yaw in zip(
+            patches[:-1], patches[1:], start.forward_m, start.left_m, start.yaw_rad, strict=True
+        )
+    ]
+    motion = np.array([m for m, _ in found])
+    return PairMotion(motion[:, 0], motion[:, 1], motion[:, 2], np.array([match for _, match in found]))
 
 
 def _speed_profile(scores: Float, forward_m: Float, seconds: Float) -> NDArray[np.int64]:
@@ -230,7 +244,7 @@ def _register(
     stack = np.dstack([after, slope_x, slope_y])
     motion = start.copy()
     # Holds what the road does not show (forward motion on bare asphalt) near the profile: 0.15 m, 0.1 m, 0.01 rad.
-    hold = 20.0 / np.array([0.15, 0.10, 0.01]) ** 2
+    hold = HOLD / np.array([0.15, 0.10, 0.01]) ** 2
     match = 0.0
     for _ in range(8):
         c, s = np.cos(motion[2]), np.sin(motion[2])

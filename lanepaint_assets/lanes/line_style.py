@@ -89,7 +89,7 @@ def _ribbon(strip: RoadStrip, fit: CurveFit) -> _Ribbon:
     y = np.polynomial.polynomial.polyval(x, fit.coefficients)
     slope = np.polynomial.polynomial.polyval(x, np.polynomial.polynomial.polyder(fit.coefficients))
     norm = np.sqrt(1.0 + slope**2)
-    d = RIBBON_HALF_M - (np.arange(round(2 * RIBBON_HALF_M / RIBBON_CELL_M)) + 0.5) * RIBBON_CELL_M
+    d = RIBBON_HALF_M - (np.arange(round(2 * RIBBON_HALF_M / RIBBON_CELL_M), dtype=np.float64) + 0.5) * RIBBON_CELL_M
     px = x[:, None] - (slope / norm)[:, None] * d[None, :]
     py = y[:, None] + (1.0 / norm)[:, None] * d[None, :]
     columns = strip.grid.columns_of(py).astype(np.float32)
@@ -100,7 +100,7 @@ def _ribbon(strip: RoadStrip, fit: CurveFit) -> _Ribbon:
     light = np.log(linear @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32) + np.float32(0.004))
     look = np.interp(x, strip.grid.x_m[::-1], np.where(np.isfinite(strip.look_m), strip.look_m, 1e3)[::-1])
     arc = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
-    return _Ribbon(x, arc, d, linear, light.astype(np.float32), seen.astype(bool), look)
+    return _Ribbon(x, arc.astype(np.float64), d, linear, light.astype(np.float32), seen.astype(bool), look)
 
 
 def _between(distance_m: Float, low: float, high: float) -> NDArray[np.bool_]:
@@ -111,7 +111,7 @@ def measure_style(strip: RoadStrip, fit: CurveFit) -> StyleMeasurement:
     """Measure one line. Never raises; what cannot be told is `unknown` with confidence 0, or NaN."""
     ribbon = _ribbon(strip, fit)
     d = ribbon.distance_m
-    whole = ribbon.seen[:, np.abs(d) < 0.6].all(axis=1)
+    whole: NDArray[np.bool_] = np.asarray(ribbon.seen[:, np.abs(d) < 0.6].all(axis=1), dtype=bool)
     if whole.sum() < 5:
         return StyleMeasurement(
             LaneStyle(Count.UNKNOWN, Color.UNKNOWN, Pattern.UNKNOWN), 0.0, 0.0, 0.0, *(float("nan"),) * 4
@@ -216,7 +216,8 @@ def _without_short(painted: NDArray[np.bool_], usable: NDArray[np.bool_], arc: F
     wear_free = cv2.morphologyEx(as_row, cv2.MORPH_CLOSE, np.ones((1, close), np.uint8))
     keep = max(1, round(MIN_DASH_M / step)) | 1
     clean = cv2.morphologyEx(wear_free, cv2.MORPH_OPEN, np.ones((1, keep), np.uint8))
-    return clean[0].astype(bool) & usable
+    kept: NDArray[np.bool_] = clean[0].astype(bool) & usable
+    return kept
 
 
 def _pattern(
@@ -320,7 +321,7 @@ def _aligned_profile(ribbon: _Ribbon, rows: NDArray[np.bool_]) -> Float:
     # 9 rows: wander of the fit is slow, noise of one row's centre is not.
     smooth = np.convolve(np.pad(centre, 4, mode="edge"), np.ones(9) / 9, mode="valid")
     aligned = np.stack([np.interp(d + c, d[::-1], row[::-1]) for c, row in zip(smooth, light, strict=True)])
-    return np.median(aligned, axis=0).astype(np.float64)
+    return np.asarray(np.median(aligned, axis=0), dtype=np.float64)
 
 
 def _half_width(height: Float, peak: int) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -80,8 +81,11 @@ def find_paint(strip: RoadStrip) -> PaintEvidence:
     evidence = np.zeros(light.shape, dtype=np.float32)
     for channel in (light, yellowness):
         response = stroke_response(channel, cell)
-        noise = _row_noise(response, strip.seen)
-        threshold = np.maximum(MIN_CONTRAST, 2.5 * noise)[:, None]
+        noise = _row_noise(response, strip.seen)[:, None]
+        # Grass, gravel and foliage are full of strokes: there a line must stand out from its surroundings, too. Paint
+        # itself lifts this mean by no more than a seventh of its contrast (0.12 m and its flanks in 1.6 m).
+        around = cv2.blur(np.where(strip.seen, np.abs(response), 0.0), (round(1.6 / cell), 7))
+        threshold = np.maximum(MIN_CONTRAST, np.maximum(2.5 * noise, 2.0 * around))
         evidence = np.maximum(evidence, np.clip((response - threshold) / threshold, 0.0, 1.0))
     # A stroke needs both of its sides in the picture.
     reach = round(0.35 / cell)

@@ -126,7 +126,7 @@ class BirdsEyeInset:
             # Labels keep clear of the title above and of the lateral labels below.
             if x_m >= 0 and 2.6 * size < y < self.side_px - 2.6 * size:
                 drawing.draw_text(picture, f"{x_m:g} m", 4, y - size - 2, size, drawing.SOFT_WHITE)
-        for y_m in round_ticks(-view.half_width_m, view.half_width_m, 4):
+        for y_m in round_ticks(-view.half_width_m, view.half_width_m, 5):
             x = round(float(self._pixels(np.array([[0.0, y_m, 0.0]]))[0, 0]))
             cv2.line(picture, (x, 0), (x, self.side_px), GRID_COLOR, 1)
             label = f"{y_m:+g}" if y_m else "0"

@@ -166,12 +166,13 @@ def draw_polyline(
 
     Args:
         canvas: (H, W, 3).
-        points_px: (N, 2), finite; N < 2 draws nothing.
+        points_px: (N, 2); points that are not finite are left out, fewer than two draw nothing.
         widths_px: (N,) line width at each point.
         color: of the core.
         outline_px: width of the dark border on either side; 0 for none.
     """
-    points, widths = _thinned(np.clip(points_px, -MAX_COORDINATE_PX, MAX_COORDINATE_PX), widths_px)
+    finite = np.isfinite(points_px).all(axis=1)
+    points, widths = _thinned(np.clip(points_px[finite], -MAX_COORDINATE_PX, MAX_COORDINATE_PX), widths_px[finite])
     if len(points) < 2:
         return
     if outline_px > 0:

@@ -133,7 +133,7 @@ def _dot_row(row: DotRow, top: int, across: Callable[[float], float]) -> list[st
         parts.append(f'<path class="median {kind}" d="M{median:.1f} {middle - 10}v20"/>')
     for order, dot in enumerate(row.dots):
         # Spread by order, not at random: the same report is the same file.
-        y = middle + (order % 5 - 2) * 3.2
+        y = middle + (order % 5 - (min(5, len(row.dots)) - 1) / 2) * 3.2
         parts.append(
             f'<circle class="dot {kind}" cx="{across(dot.value_m):.1f}" cy="{y:.1f}" r="4">'
             f"<title>{html.escape(dot.label)}: {dot.value_m:+.2f} m</title></circle>"

@@ -9,7 +9,8 @@ for (const section of document.querySelectorAll("section.clip")) {
   const slider = bar.querySelector("input");
   const label = bar.querySelector("output");
   const playButton = bar.querySelector("[data-do=play]");
-  const leader = videos[0];
+  // The clock of the others; a video that cannot be played must not stop them.
+  const leader = () => videos.find((video) => !video.error) ?? videos[0];
   let playing = false;
   let started = false;
 
@@ -25,7 +26,7 @@ for (const section of document.querySelectorAll("section.clip")) {
     slider.value = String(frame);
     label.textContent = `frame ${frame + 1} / ${lastFrame() + 1}`;
   };
-  const frameNow = () => Math.min(lastFrame(), Math.floor(leader.currentTime * rate + 0.01));
+  const frameNow = () => Math.min(lastFrame(), Math.floor(leader().currentTime * rate + 0.01));
   const seek = (frame) => {
     const wanted = Math.max(0, Math.min(lastFrame(), frame));
     // The middle of a frame: its edges round to either neighbour.
@@ -41,9 +42,9 @@ for (const section of document.querySelectorAll("section.clip")) {
   };
   const step = () => {
     if (!playing) return;
-    if (leader.ended || frameNow() >= lastFrame()) { stop(); return; }
-    for (const video of videos.slice(1)) {
-      if (Math.abs(video.currentTime - leader.currentTime) > 0.5 / rate) video.currentTime = leader.currentTime;
+    if (leader().ended || frameNow() >= lastFrame()) { stop(); return; }
+    for (const video of videos) {
+      if (Math.abs(video.currentTime - leader().currentTime) > 0.5 / rate) video.currentTime = leader().currentTime;
     }
     show(frameNow());
     requestAnimationFrame(step);
@@ -59,7 +60,7 @@ for (const section of document.querySelectorAll("section.clip")) {
 
   // At rest the players show the moment of the prediction.
   const begin = () => {
-    if (started || videos.some((video) => video.readyState < 1)) return;
+    if (started || videos.some((video) => video.readyState < 1 && !video.error)) return;
     started = true;
     slider.max = String(lastFrame());
     seek(Number(section.dataset.start));
@@ -71,6 +72,7 @@ for (const section of document.querySelectorAll("section.clip")) {
   slider.addEventListener("input", () => { if (playing) stop(); seek(Number(slider.value)); });
   for (const video of videos) {
     video.addEventListener("loadedmetadata", begin);
+    video.addEventListener("error", begin);
     video.addEventListener("click", () => (playing ? stop() : play()));
   }
   begin();

@@ -127,7 +127,7 @@ class TrajectoryScene:
     def min_ade_text(self, arm: ArmName) -> str:
         """`minADE 1.23 m`, or why there is none."""
         value = self.original_min_ade_m if arm == "original" else self.edited_min_ade_m
-        if value is not None:
+        if value is not None and np.isfinite(value):
             return f"minADE {value:.2f} m"
         return f"minADE n/a: {self.min_ade_reason}" if self.min_ade_reason else "minADE n/a"
 

@@ -51,6 +51,7 @@ VPM=0.48
 VPS=0.15
 VPP=1.5
 KEEP0=0.85
+KEEP1=0.2
 SIMS=0.1
 KEEP=0.6
 BONNET=0.8
@@ -306,7 +307,11 @@ class ClassicalRoadSegmenter:
         outside = (~below | (np.abs(du) > OUTER)).astype(np.float64)
         # outside above the horizon counts less
         outside[~below] *= 0.3
-        m = blend(model, learn(lk, inside, outside), KEEP0)
+        keep0 = KEEP0
+        if model is not None:
+            surprise = float((log_odds(lk, model) * inside).sum() / max(inside.sum(), 1e-6))
+            keep0 = KEEP0 if surprise > 0.5 else KEEP1
+        m = blend(model, learn(lk, inside, outside), keep0)
         uc = (0.5 * w - vx) / w
         ci = int(round((uc + U_LIMIT) / (2 * U_LIMIT) * (U_BINS - 1)))
         half = int(HALF / (2 * U_LIMIT) * (U_BINS - 1))

@@ -8,7 +8,7 @@ What one item's folder holds:
 | file | content |
 |---|---|
 | `masks/00000.png` ... | paint mask of each frame, 8-bit grey, 0 keep, 255 paint |
-| `masks.npz` | road and paint masks as packed bits; the platform's own form, 5 times smaller and faster than the others |
+| `masks.npz` | road and paint masks as packed bits; the platform's own form |
 | `all_masks.npz` | key `arr_0`, (T, H, W) uint8, 1 = paint; VideoPainter's form |
 | `overlay.mp4` | the clip with the paint mask in green and its outline; objects on the road stay untinted |
 | `preview.png` | the overlay at the clip's start, middle and end, side by side |

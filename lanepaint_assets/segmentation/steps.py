@@ -77,22 +77,27 @@ def _make_road_masks(platform: Platform, reader: ChunkReader, run_id: str, vp_sc
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
         from lanepaint_assets.segmentation.cleanup import clean_video_masks
         from lanepaint_assets.segmentation.outputs import VideoMasks, write_segmentation
-        from lanepaint_assets.segmentation.vp_folder import write_vp_folder
+        from lanepaint_assets.segmentation.vp_folder import video_painter_id, write_vp_folder
 
         started = perf_counter()
         clip = reader.frames(task.key)
         decoded = perf_counter()
         raw = platform.segmenter.segment_video(clip.frames)
         segmented = perf_counter()
-        road, paint = clean_video_masks(raw, fill_all_holes=platform.settings.fill_all_holes)
+        masks = clean_video_masks(raw, fill_all_holes=platform.settings.fill_all_holes)
         cleaned = perf_counter()
         timings = {"decode": decoded - started, "segment": segmented - decoded, "clean_up": cleaned - segmented}
         statistics = write_segmentation(
-            folder, clip.frames, VideoMasks(road=road, paint=paint), clip.grid.rate_hz, timings_s=timings
+            folder, clip.frames, VideoMasks(road=masks.road, paint=masks.paint), clip.grid.rate_hz, timings_s=timings
         )
         if vp_scratch is not None:
             write_vp_folder(
-                vp_scratch / task.key, task.key, clip.frames, paint, clip.grid.rate_hz, caption=SOURCE_CAPTION
+                vp_scratch / task.key,
+                video_painter_id(task.key),
+                clip.frames,
+                masks.paint,
+                clip.grid.rate_hz,
+                caption=SOURCE_CAPTION,
             )
         return ItemOutput(facts=asdict(statistics), timings_s={**timings, "write": perf_counter() - cleaned})
 
@@ -134,7 +139,7 @@ def _make_vp_inputs(platform: Platform, reader: ChunkReader, run_id: str, prepar
 
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
         from lanepaint_assets.segmentation.outputs import read_masks
-        from lanepaint_assets.segmentation.vp_folder import write_vp_folder
+        from lanepaint_assets.segmentation.vp_folder import video_painter_id, write_vp_folder
 
         started = perf_counter()
         ready = prepared / task.key
@@ -145,7 +150,14 @@ def _make_vp_inputs(platform: Platform, reader: ChunkReader, run_id: str, prepar
             clip = reader.frames(task.key)
             with platform.store.local_file(masks.rows[task.key], MASKS_FILE) as path:
                 video_masks = read_masks(path)
-            write_vp_folder(folder, task.key, clip.frames, video_masks.paint, clip.grid.rate_hz, caption=SOURCE_CAPTION)
+            write_vp_folder(
+                folder,
+                video_painter_id(task.key),
+                clip.frames,
+                video_masks.paint,
+                clip.grid.rate_hz,
+                caption=SOURCE_CAPTION,
+            )
         return ItemOutput(
             facts={"frames": len(reader.facts(task.key).grid)}, timings_s={"write": perf_counter() - started}
         )

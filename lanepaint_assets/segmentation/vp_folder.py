@@ -33,6 +33,11 @@ PAINT_MASK_ID = 1
 _VIDEO_ID = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
 
 
+def video_painter_id(item_key: str) -> str:
+    """A video id for an item key: dots become `__`, because VideoPainter cuts the id at the first dot of `path`."""
+    return item_key.replace(".", "__")
+
+
 class VideoPainterFolderError(ValueError):
     """A folder that VideoPainter could not read; the message names the file, the reason and the remedy."""
 
@@ -80,7 +85,8 @@ def write_vp_folder(
 
     Args:
         folder: where `meta.csv` goes; made with its parents where absent.
-        video_id: letters, digits, `_`, `-` and `.`; names the sub-folders and the video.
+        video_id: letters, digits, `_`, `-` and `.`; names the sub-folders and the video. VideoPainter itself takes
+            what stands before the first dot, so give it `video_painter_id(item_key)`.
         frames: (T, H, W, 3) sRGB uint8.
         paint_masks: (T, H, W), True where paint may go.
         rate_hz: frames a second; a whole rate is written without a decimal point, as the trainer's own files have it.
@@ -191,7 +197,7 @@ def _read_numbers(path: Path) -> NDArray[np.integer]:
         raise VideoPainterFolderError(
             f"{path}: arr_0 is {numbers.dtype} of shape {numbers.shape}; masks are whole numbers of shape (T, H, W)"
         )
-    return numbers
+    return np.asarray(numbers)
 
 
 def _masks_path(folder: Path, video_id: str) -> Path:

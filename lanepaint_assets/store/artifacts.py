@@ -240,7 +240,7 @@ class ArtifactStore:
 
 def _resolved(address: str | UPath, storage_options: Mapping[str, Any]) -> UPath:
     try:
-        root = UPath(address, **storage_options)
+        root: UPath = UPath(address, **storage_options)
     except ValueError as error:
         raise StoreError(f"{address} is no address of a store: {error}") from error
     protocol = root.protocol

@@ -68,8 +68,8 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "flux_fill_checkpoint",
         ],
         description=(
-            "The LoRA of one lane style (spec 9). This version has no trainer: a materialization fails and says so, and "
-            "no other asset needs a LoRA while the procedural painter serves."
+            "The LoRA of one lane style (spec 9). This version has no trainer: a materialization fails and says so; no "
+            "other asset needs a LoRA while the procedural painter serves."
         ),
     )
     def lane_loras(context: dg.AssetExecutionContext) -> None:

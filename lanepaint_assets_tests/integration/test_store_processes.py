@@ -43,6 +43,8 @@ keys = [f"clip_{number:02d}.front" for number in range(int(count))]
 tasks = [
     ItemTask(key, fingerprint(asset="road_masks", item_key=key, upstream={}, engine=None, params={})) for key in keys
 ]
+print("ready", flush=True)
+sys.stdin.readline()
 outcome = run_items(ArtifactStore(root), "road_masks", "chunk_0001", tasks, compute, run_id=name, workers=int(workers))
 assert outcome.complete
 print(outcome.data_version)
@@ -50,9 +52,22 @@ print(outcome.data_version)
 
 
 def _start(root: Path, journal: Path, name: str, seconds: float = 0.0, workers: int = 1) -> subprocess.Popen[str]:
+    """A process that has imported everything and waits for `_go`."""
     command = [sys.executable, "-c", WORKER, str(root), str(journal), name, str(ITEM_COUNT), str(seconds), str(workers)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def _go(*processes: subprocess.Popen[str]) -> None:
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
 
 
 def _data_version(process: subprocess.Popen[str]) -> str:
@@ -90,6 +105,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_like_an_undisturbed_one(
 ) -> None:
     root, journal = tmp_path / "store", tmp_path / "journal"
     killed = _start(root, journal, "killed", seconds=0.1, workers=workers)
+    _go(killed)
     deadline = time.monotonic() + 60
     while len(_computed(journal, "killed")) <= kill_after:
         assert time.monotonic() < deadline
@@ -103,19 +119,24 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_like_an_undisturbed_one(
     assert 0 < len(finished.rows) < ITEM_COUNT
     _check_files(store, finished)
 
-    version = _data_version(_start(root, journal, "resumed"))
+    resumed = _start(root, journal, "resumed")
+    _go(resumed)
+    version = _data_version(resumed)
     assert not set(_computed(journal, "resumed")) & set(finished.rows)
     manifest = store.manifest("road_masks", "chunk_0001")
     _check_files(store, manifest)
 
     quiet = tmp_path / "quiet"
-    assert version == _data_version(_start(quiet, tmp_path / "other_journal", "undisturbed"))
+    undisturbed = _start(quiet, tmp_path / "other_journal", "undisturbed")
+    _go(undisturbed)
+    assert version == _data_version(undisturbed)
     assert _meaning(manifest) == _meaning(ArtifactStore(str(quiet)).manifest("road_masks", "chunk_0001"))
 
 
 def test_two_processes_on_one_chunk_lose_nothing_and_corrupt_nothing(tmp_path: Path) -> None:
     root, journal = tmp_path / "store", tmp_path / "journal"
-    runs = [_start(root, journal, name, seconds=0.02, workers=2) for name in ("one", "two")]
+    runs = [_start(root, journal, name, seconds=0.05, workers=2) for name in ("one", "two")]
+    _go(*runs)
     versions = {_data_version(run) for run in runs}
     store = ArtifactStore(str(root))
     manifest = store.manifest("road_masks", "chunk_0001")

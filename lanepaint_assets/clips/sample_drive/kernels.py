@@ -22,6 +22,8 @@ BACKGROUND, ROAD, FIRST_VEHICLE = 0, 1, 10
 KEEPS_LABEL = -1
 # Ground farther than this is drawn from the panorama: at 1.45 m camera height it is less than a pixel row.
 GROUND_REACH_M = 550.0
+# 2^-level, looked up because the loops ask for it several times a pixel.
+SHRINK = 0.5 ** np.arange(24)
 
 
 @compiled()
@@ -33,7 +35,7 @@ def wrapped(texture: F32, table: I64, u: float, v: float, level: int) -> float:
         level = table.shape[0] - 1
     base = table[level, 0]
     size = table[level, 1]
-    shrink = 1.0 / (1 << level)
+    shrink = SHRINK[level]
     u = u * shrink - 0.5
     v = v * shrink - 0.5
     fu = np.floor(u)
@@ -65,8 +67,8 @@ def clamped(maps: U8, table: I64, u: float, v: float, level: int) -> float:
     base = table[level, 0]
     rows = table[level, 1]
     columns = table[level, 2]
-    u = u / (1 << table[level, 3]) - 0.5
-    v = v / (1 << table[level, 4]) - 0.5
+    u = u * SHRINK[table[level, 3]] - 0.5
+    v = v * SHRINK[table[level, 4]] - 0.5
     u = min(max(u, 0.0), columns - 1.001)
     v = min(max(v, 0.0), rows - 1.001)
     iu = int(u)
@@ -156,6 +158,12 @@ def cast_background(
         before_y = 0.0
         before_ok = False
         started = False
+        sky_start = 0
+        sky_end = 0
+        sky_u = 0.0
+        sky_v = 0.0
+        slope_u = 0.0
+        slope_v = 0.0
         for column in range(width):
             cx = rays[row, column, 0]
             cy = rays[row, column, 1]
@@ -169,11 +177,31 @@ def cast_background(
             if reach > GROUND_REACH_M:
                 below_ok[column] = False
                 before_ok = False
-                azimuth = np.arctan2(dy, dx)
-                elevation = np.arcsin(min(max(dz, -1.0), 1.0))
-                u = (azimuth + np.pi) * panorama_frame[2] - 0.5
-                v = (elevation - panorama_frame[0]) * panorama_frame[1]
-                v = min(max(v, 0.0), pan_rows - 1.001)
+                # Directions change so evenly that every eighth pixel is computed and the others lie between.
+                if column >= sky_end:
+                    sky_start = column
+                    sky_end = column + 8
+                    sky_u = (np.arctan2(dy, dx) + np.pi) * panorama_frame[2] - 0.5
+                    sky_v = (np.arcsin(min(max(dz, -1.0), 1.0)) - panorama_frame[0]) * panorama_frame[1]
+                    ahead = min(column + 8, width - 1)
+                    if ahead > column:
+                        cx = rays[row, ahead, 0]
+                        cy = rays[row, ahead, 1]
+                        cz = rays[row, ahead, 2]
+                        dx = rotation[0, 0] * cx + rotation[0, 1] * cy + rotation[0, 2] * cz
+                        dy = rotation[1, 0] * cx + rotation[1, 1] * cy + rotation[1, 2] * cz
+                        dz = rotation[2, 0] * cx + rotation[2, 1] * cy + rotation[2, 2] * cz
+                        slope_u = (np.arctan2(dy, dx) + np.pi) * panorama_frame[2] - 0.5 - sky_u
+                        # Across the seam of the panorama.
+                        if slope_u > 0.5 * pan_columns:
+                            slope_u -= pan_columns
+                        elif slope_u < -0.5 * pan_columns:
+                            slope_u += pan_columns
+                        slope_u /= ahead - column
+                        slope_v = (np.arcsin(min(max(dz, -1.0), 1.0)) - panorama_frame[0]) * panorama_frame[1] - sky_v
+                        slope_v /= ahead - column
+                u = sky_u + (column - sky_start) * slope_u
+                v = min(max(sky_v + (column - sky_start) * slope_v, 0.0), pan_rows - 1.001)
                 fu = np.floor(u)
                 a = u - fu
                 iu = int(fu) % pan_columns
@@ -427,6 +455,20 @@ def draw_panels(
         ny /= norm
         nz /= norm
         lift = nx * ox + ny * oy + nz * oz
+        # u = reach * (A ray) - A0 and so for v: everything is turned into the camera frame once a panel.
+        ax, ay, az = (ux * vv - vx * uv) / det, (uy * vv - vy * uv) / det, (uz * vv - vz * uv) / det
+        bx, by, bz = (vx * uu - ux * uv) / det, (vy * uu - uy * uv) / det, (vz * uu - uz * uv) / det
+        a_start = ax * ox + ay * oy + az * oz
+        b_start = bx * ox + by * oy + bz * oz
+        n0 = rotation[0, 0] * nx + rotation[1, 0] * ny + rotation[2, 0] * nz
+        n1 = rotation[0, 1] * nx + rotation[1, 1] * ny + rotation[2, 1] * nz
+        n2 = rotation[0, 2] * nx + rotation[1, 2] * ny + rotation[2, 2] * nz
+        a0 = rotation[0, 0] * ax + rotation[1, 0] * ay + rotation[2, 0] * az
+        a1 = rotation[0, 1] * ax + rotation[1, 1] * ay + rotation[2, 1] * az
+        a2 = rotation[0, 2] * ax + rotation[1, 2] * ay + rotation[2, 2] * az
+        b0 = rotation[0, 0] * bx + rotation[1, 0] * by + rotation[2, 0] * bz
+        b1 = rotation[0, 1] * bx + rotation[1, 1] * by + rotation[2, 1] * bz
+        b2 = rotation[0, 2] * bx + rotation[1, 2] * by + rotation[2, 2] * bz
         texture = int(panels[p, 12])
         code = int(panels[p, 13])
         repeats = 1.0
@@ -441,25 +483,17 @@ def draw_panels(
         for row in range(r0, r1 + 1):
             fresh = True
             for column in range(c0, c1 + 1):
-                a0 = rays[row, column, 0]
-                a1 = rays[row, column, 1]
-                a2 = rays[row, column, 2]
-                dx = rotation[0, 0] * a0 + rotation[0, 1] * a1 + rotation[0, 2] * a2
-                dy = rotation[1, 0] * a0 + rotation[1, 1] * a1 + rotation[1, 2] * a2
-                dz = rotation[2, 0] * a0 + rotation[2, 1] * a1 + rotation[2, 2] * a2
-                slope = nx * dx + ny * dy + nz * dz
+                r_x = rays[row, column, 0]
+                r_y = rays[row, column, 1]
+                r_z = rays[row, column, 2]
+                slope = n0 * r_x + n1 * r_y + n2 * r_z
                 if abs(slope) < 1e-6:
                     continue
                 reach = lift / slope
                 if reach < 0.3:
                     continue
-                qx = reach * dx - ox
-                qy = reach * dy - oy
-                qz = reach * dz - oz
-                qu = qx * ux + qy * uy + qz * uz
-                qv = qx * vx + qy * vy + qz * vz
-                u = (qu * vv - qv * uv) / det
-                v = (qv * uu - qu * uv) / det
+                u = reach * (a0 * r_x + a1 * r_y + a2 * r_z) - a_start
+                v = reach * (b0 * r_x + b1 * r_y + b2 * r_z) - b_start
                 if u < -0.02 or u > 1.02 or v < -0.02 or v > 1.02:
                     continue
                 if fresh or column & 3 == 0:
@@ -519,36 +553,23 @@ def develop(
     static: F32,
     shift_row: int,
     shift_column: int,
-    exposure: float,
-    blur: float,
     noise: float,
 ) -> None:
-    """Turn (H, W, 3) linear radiance into an sRGB picture as a sensor would.
+    """Turn (H, W, 3) linear radiance, already blurred by the lens, into an sRGB picture as a sensor would.
 
     Args:
-        falloff: (H, W) vignetting, 1 in the centre.
+        falloff: (H, W) exposure times vignetting.
         curve: (4096,) tone curve from 0..4 of exposed radiance to sRGB.
         static: (S, S) normal noise, S a power of two; the shifts move it from frame to frame.
-        blur: 0..1, weight of the 3 x 3 neighbourhood.
-        noise: standard deviation at full exposure; grows with the root of the signal.
+        noise: standard deviation at full exposure; a quarter of it remains in the dark.
     """
     height, width = falloff.shape
     mask = static.shape[0] - 1
-    side = 0.25 * blur
-    middle = 1.0 - 2.0 * side
     for row in range(height):
-        up = max(row - 1, 0)
-        down = min(row + 1, height - 1)
         for column in range(width):
-            left = max(column - 1, 0)
-            right = min(column + 1, width - 1)
-            gain = exposure * falloff[row, column]
             bump = noise * static[(row + shift_row) & mask, (column + shift_column) & mask]
+            gain = falloff[row, column] * (1.0 + bump) * 1024.0
+            floor = 0.06 * bump * 1024.0
             for c in range(3):
-                above = side * (radiance[up, left, c] + radiance[up, right, c]) + middle * radiance[up, column, c]
-                here = side * (radiance[row, left, c] + radiance[row, right, c]) + middle * radiance[row, column, c]
-                under = side * (radiance[down, left, c] + radiance[down, right, c]) + middle * radiance[down, column, c]
-                value = (side * (above + under) + middle * here) * gain
-                value += bump * np.sqrt(max(value, 0.0) + 0.002)
-                index = int(value * 1024.0)
+                index = int(radiance[row, column, c] * gain + floor)
                 picture[row, column, c] = curve[min(max(index, 0), 4095)]

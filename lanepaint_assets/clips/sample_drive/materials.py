@@ -28,7 +28,6 @@ from lanepaint_assets.clips.sample_drive.textures import (
 )
 from lanepaint_assets.clips.sample_drive.vehicles import VehicleModel, build_model
 from lanepaint_assets.clips.sample_drive.world import World
-from lanepaint_assets.lanes.attributes import Color, Count
 
 Float = NDArray[np.float64]
 F32 = NDArray[np.float32]
@@ -137,10 +136,10 @@ def strokes(world: World) -> Float:
     rows = []
     for number, marking in enumerate(world.section.markings):
         offsets = [0.0]
-        if marking.count is Count.DOUBLE:
+        if marking.count == "double":
             apart = 0.5 * (marking.stroke_m + marking.spacing_m)
             offsets = [-apart, apart]
-        color = (0.56, 0.56, 0.54) if marking.color is Color.WHITE else (0.55, 0.33, 0.035)
+        color = (0.56, 0.56, 0.54) if marking.color == "white" else (0.55, 0.33, 0.035)
         rows += [
             (marking.d_m + offset, marking.stroke_m / 2, marking.dash_m, marking.period_m, marking.phase_m, *color,
              marking.wear, 101.0 * number + 17.0 * i)

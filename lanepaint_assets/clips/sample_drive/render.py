@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,6 +39,9 @@ PANEL_COLUMNS = 16
 PANEL_REACH_M = 320.0
 # Vibration of the mount that no ego motion records.
 MOUNT_SHAKE_RAD = float(np.radians(0.02))
+LENS_BLUR_PX = 0.5
+# Sensor noise: 3 % of a bright pixel, as of a small sensor by day.
+NOISE = 0.03
 EGO_SIZE_M = (4.87, 2.12, 1.48)
 EGO_MIDDLE_M = 1.42
 
@@ -107,7 +111,7 @@ class ClipRenderer:
             positions=positions + matrices @ camera.position_m,
             arc_m=np.interp(t, np.arange(self.world.ego_s_m.size), self.world.ego_s_m),
             rays=rays.astype(np.float32),
-            falloff=(0.72 + 0.28 * np.cos(off_axis) ** 2).astype(np.float32),
+            falloff=(self.materials.light.exposure * (0.72 + 0.28 * np.cos(off_axis) ** 2)).astype(np.float32),
             lens=np.array([lens.cx, lens.cy, lens.aspect, 1.0 / lens.fw_poly[1], *lens.fw_poly]),
         )
 
@@ -131,10 +135,9 @@ class ClipRenderer:
         )  # fmt: skip
         picture = np.empty((*shape, 3), dtype=np.uint8)
         spot = (int(track.times_us[index]) * 7919) & 0xFFFF
-        develop(
-            picture, radiance, track.falloff, self._curve, look.static, spot & 255, spot >> 8, look.light.exposure,
-            0.45, 0.028,
-        )  # fmt: skip
+        # A lens spreads a point over about one pixel.
+        radiance = cv2.GaussianBlur(radiance, (3, 3), LENS_BLUR_PX)
+        develop(picture, radiance, track.falloff, self._curve, look.static, spot & 255, spot >> 8, NOISE)
         return Frame(picture, label)
 
     def vehicle_poses(self, time_us: int) -> Float:

@@ -20,10 +20,13 @@ from scipy.spatial.transform import Rotation
 
 from lanepaint_assets.clips.egomotion import Egomotion
 from lanepaint_assets.clips.sample_drive.profile import PROFILE_VERSION, Conditions, draw_conditions
-from lanepaint_assets.lanes.attributes import Color, Count, Pattern
 
 Float = NDArray[np.float64]
 MarkingKind = Literal["edge", "lane", "centre"]
+# The words of the platform's lane attributes; as plain words, because clips come before lanes.
+Count = Literal["single", "double"]
+Color = Literal["white", "yellow"]
+Pattern = Literal["solid", "dashed"]
 VehicleKind = Literal["car", "suv", "van", "truck"]
 
 # The road is built this far behind and ahead of the drive, so that every camera sees road to the horizon.
@@ -218,7 +221,7 @@ def _markings(conditions: Conditions, random: np.random.Generator) -> Section:
     lines: list[Marking] = []
 
     def line(d: float, kind: MarkingKind, color: Color, pattern: Pattern, count: Count, stroke: float) -> None:
-        dashed = pattern is Pattern.DASHED
+        dashed = pattern == "dashed"
         lines.append(
             Marking(
                 d_m=d,
@@ -227,7 +230,7 @@ def _markings(conditions: Conditions, random: np.random.Generator) -> Section:
                 color=color,
                 pattern=pattern,
                 stroke_m=stroke,
-                spacing_m=0.12 if count is Count.DOUBLE else 0.0,
+                spacing_m=0.12 if count == "double" else 0.0,
                 dash_m=dash if dashed else 0.0,
                 period_m=period if dashed else 0.0,
                 phase_m=float(random.uniform(0, period)) if dashed else 0.0,
@@ -236,16 +239,16 @@ def _markings(conditions: Conditions, random: np.random.Generator) -> Section:
         )
 
     def white_edge(d: float, stroke: float) -> None:
-        line(d, "edge", Color.WHITE, Pattern.SOLID, Count.SINGLE, stroke)
+        line(d, "edge", "white", "solid", "single", stroke)
 
     if layout in ("us_highway", "de_autobahn"):
         count = int(random.integers(2, 4))
         width = 3.66 if american else 3.6
         edges = [-i * width for i in range(count + 1)]
         stroke = 0.15
-        line(0.0, "edge", Color.YELLOW if american else Color.WHITE, Pattern.SOLID, Count.SINGLE, stroke)
+        line(0.0, "edge", "yellow" if american else "white", "solid", "single", stroke)
         for d in edges[1:-1]:
-            line(d, "lane", Color.WHITE, Pattern.DASHED, Count.SINGLE, stroke)
+            line(d, "lane", "white", "dashed", "single", stroke)
         white_edge(edges[-1], stroke)
         lanes = tuple((d - width / 2, 1) for d in edges[:-1])
         ego_lane = lanes[int(random.integers(len(lanes)))][0]
@@ -260,10 +263,10 @@ def _markings(conditions: Conditions, random: np.random.Generator) -> Section:
         )
     if layout in ("us_four_lane", "de_four_lane"):
         width = float(random.uniform(3.1, 3.4))
-        center = Color.YELLOW if american else Color.WHITE
-        line(0.0, "centre", center, Pattern.SOLID, Count.DOUBLE, narrow)
+        center: Color = "yellow" if american else "white"
+        line(0.0, "centre", center, "solid", "double", narrow)
         for side in (-1, 1):
-            line(side * width, "lane", Color.WHITE, Pattern.DASHED, Count.SINGLE, narrow)
+            line(side * width, "lane", "white", "dashed", "single", narrow)
             if conditions.edge_lines:
                 white_edge(side * (2 * width - 0.1), narrow)
         lanes = ((-width / 2, 1), (-1.5 * width, 1), (width / 2, -1), (1.5 * width, -1))
@@ -279,13 +282,13 @@ def _markings(conditions: Conditions, random: np.random.Generator) -> Section:
         )
     width = float(random.uniform(3.0, 3.6))
     if layout == "us_double_yellow":
-        line(0.0, "centre", Color.YELLOW, Pattern.SOLID, Count.DOUBLE, narrow)
+        line(0.0, "centre", "yellow", "solid", "double", narrow)
     elif layout == "us_dashed_yellow":
-        line(0.0, "centre", Color.YELLOW, Pattern.DASHED, Count.SINGLE, narrow)
+        line(0.0, "centre", "yellow", "dashed", "single", narrow)
     elif layout == "double_white":
-        line(0.0, "centre", Color.WHITE, Pattern.SOLID, Count.DOUBLE, narrow)
+        line(0.0, "centre", "white", "solid", "double", narrow)
     else:
-        line(0.0, "centre", Color.WHITE, Pattern.DASHED, Count.SINGLE, narrow)
+        line(0.0, "centre", "white", "dashed", "single", narrow)
     if conditions.edge_lines:
         white_edge(-width, narrow)
         white_edge(width, narrow)

@@ -11,7 +11,12 @@ from lanepaint_assets.clips.decoding import read_frames, read_frames_at
 from lanepaint_assets.clips.probing import InvalidClipError, probe_clip
 from lanepaint_assets.clips.records import ClipFacts, ClipGridName
 from lanepaint_assets.clips.sources import open_source
-from lanepaint_assets_tests.unit.clips.videos import numbers_of, write_coloured, write_numbered
+from lanepaint_assets_tests.unit.clips.videos import (
+    numbered_picture,
+    numbers_of,
+    write_coloured,
+    write_numbered,
+)
 
 CAMERA = "camera_front_wide_120fov"
 
@@ -26,9 +31,8 @@ def test_the_frames_read_are_those_of_the_grid(tmp_path: Path) -> None:
     path = write_numbered(tmp_path / "a.mp4", 75)
     facts = probe(path)
     clip = read_frames(path, facts)
-    assert numbers_of(clip.frames) == list(facts.grid_source_index) == [0, 3, 7, 11, 15, 18, 22, 26, 30, 33, 37] + [
-        41, 45, 48, 52, 56, 60, 63, 67, 71,
-    ]  # fmt: skip
+    expected = [0, 3, 7, 11, 15, 18, 22, 26, 30, 33, 37, 41, 45, 48, 52, 56, 60, 63, 67, 71]
+    assert numbers_of(clip.frames) == list(facts.grid_source_index) == expected
     assert np.array_equal(clip.timestamps_us, np.arange(20) * 125_000)
 
 
@@ -124,6 +128,15 @@ def test_a_container_without_a_frame_rate_is_timed_by_its_frames(tmp_path: Path)
     facts = probe(path)
     assert facts.fps == pytest.approx(25, abs=0.01)
     assert numbers_of(read_frames(path, facts).frames) == [0, 3, 6, 9, 12, 15, 18, 21, 25, 28, 31, 34, 37]
+
+
+def test_uncompressed_pictures_are_read_to_the_last_level(tmp_path: Path) -> None:
+    path = write_numbered(
+        tmp_path / "a.mp4", 30, rate=10, codec="rawvideo", pixel_format="bgr24", form="avi", options={}
+    )
+    facts = probe(path)
+    frames = read_frames(path, facts).frames
+    assert np.array_equal(frames, [numbered_picture(index) for index in facts.grid_source_index])
 
 
 COLOURS = np.array(

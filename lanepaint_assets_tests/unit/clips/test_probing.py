@@ -49,7 +49,7 @@ def test_an_empty_file_is_refused_with_its_reason(tmp_path: Path) -> None:
 def test_a_file_without_its_index_is_refused_as_truncated(tmp_path: Path) -> None:
     path = write_numbered(tmp_path / "a.mp4", 60)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
-    with pytest.raises(InvalidClipError, match="truncated.*moov"):
+    with pytest.raises(InvalidClipError, match=r"truncated.*moov"):
         probe(path)
 
 
@@ -65,7 +65,7 @@ def test_an_unfinished_copy_filled_with_zeros_is_refused_as_truncated(tmp_path: 
     data = path.read_bytes()
     keep = len(data) * 8 // 10
     path.write_bytes(data[:keep] + bytes(len(data) - keep))
-    with pytest.raises(InvalidClipError, match="truncated.*blank"):
+    with pytest.raises(InvalidClipError, match=r"truncated.*blank"):
         probe(path)
 
 
@@ -74,7 +74,7 @@ def test_an_unfinished_copy_filled_with_zeros_is_refused_as_truncated(tmp_path: 
 )
 def test_what_is_not_a_video_is_refused_with_its_reason(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.mp4").write_bytes(content)
-    with pytest.raises(InvalidClipError, match="not a video|zeros"):
+    with pytest.raises(InvalidClipError, match=r"not a video|zeros"):
         probe(tmp_path / "a.mp4")
 
 
@@ -95,7 +95,7 @@ def test_a_video_whose_pictures_are_noise_is_refused_as_unreadable(tmp_path: Pat
     start = data.index(b"mdat") + 4
     data[start:] = b"\x5a" * (len(data) - start)
     path.write_bytes(data)
-    with pytest.raises(InvalidClipError, match="unreadable|truncated"):
+    with pytest.raises(InvalidClipError, match=r"unreadable|truncated"):
         probe(path)
 
 

@@ -191,12 +191,20 @@ def test_a_folder_of_chunks_that_names_no_camera_counts_as_the_first(tmp_path: P
     assert layout(open_source(str(tmp_path / "drives"), [WIDE])) == {"chunk_0000": [f"a.{WIDE}"]}
 
 
+def test_a_file_name_that_is_not_text_is_named(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY), "wb") as file:
+        file.write(b"x")
+    with pytest.raises(ClipSourceError, match="not UTF-8; rename"):
+        list(open_source(str(tmp_path), [WIDE]).chunks())
+
+
 @given(st.text(min_size=1, max_size=30))
 def test_any_folder_name_gives_a_valid_chunk_key(name: str) -> None:
     assert CHUNK_KEY.match(chunk_key(name))
 
 
-@given(st.text(st.characters(exclude_characters="/\x00"), min_size=1, max_size=30))
+@given(st.text(st.characters(codec="utf-8", exclude_characters="/\x00"), min_size=1, max_size=30))
 def test_any_file_name_gives_a_plain_clip_id_that_is_equal_on_all_cameras(stem: str) -> None:
     def on(camera: str) -> str:
         return chunk_clip(Entry(f"{stem}.{camera}.mp4", f"/{camera}/{stem}", False, 1, "e"), camera).clip_id
@@ -345,7 +353,7 @@ def test_nothing_found_says_what_was_looked_for(tmp_path: Path, content: tuple[s
 
 
 def test_an_absent_folder_is_named() -> None:
-    with pytest.raises(ClipSourceError, match="'/no/such/folder'.*empty or absent"):
+    with pytest.raises(ClipSourceError, match=r"'/no/such/folder'.*empty or absent"):
         open_source("/no/such/folder", [WIDE])
 
 

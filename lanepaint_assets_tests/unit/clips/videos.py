@@ -1,4 +1,4 @@
-"""Small videos made in code. Each frame carries its number as a bar code, so that a test can prove which frame it got."""
+"""Small videos made in code. Each frame carries its number as a bar code: a test can prove which frame it got."""
 
 from __future__ import annotations
 

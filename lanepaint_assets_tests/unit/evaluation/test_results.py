@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -36,16 +37,19 @@ def inputs() -> tuple[DriverInput, DriverInput]:
     return original, replace_camera(original, FRONT, numbered_frames(4, offset=90), original.frame_timestamps_us)
 
 
-def a_result(with_truth: bool = True, clip_id: str = "clip-1", shift_m: float = 0.4) -> InferenceResult:
+def a_result(
+    with_truth: bool = True, shift_m: float = 0.4, quality: Literal["recorded", "estimated"] = "recorded"
+) -> InferenceResult:
     ego = circle_drive(12.0, 0.01, duration_s=14.0 if with_truth else 5.0)
-    original_input, edited_input = inputs()
+    original_input, edited_input = (replace(given, ego_quality=quality) for given in inputs())
     moment = find_t0(grid_times(), ego.span_us)
-    arms = OriginalArms.run(ConstantVelocityDriver(), original_input, SEEDS, OTHER_SEEDS, ground_truth(ego, moment))
+    truth = ground_truth(ego, moment) if quality == "recorded" else None
+    arms = OriginalArms.run(ConstantVelocityDriver(), original_input, SEEDS, OTHER_SEEDS, truth)
     moved = DriverOutput(
         arms.original.trajectories_m + np.array([0.0, shift_m, 0.0]), arms.original.reasoning, "only one boundary"
     )
     return InferenceResult.of_arms(
-        clip_id=clip_id,
+        clip_id="clip-1",
         camera_name=FRONT,
         prompt_key="single_white_solid",
         prompt_text="Paint single white solid lines",
@@ -95,6 +99,13 @@ def test_without_ground_truth_min_ade_is_null_and_the_reason_stands_beside_it() 
     assert "no ground truth: ego motion covers 5.0 s" in document["ground_truth_reason"]
     assert result.divergence.lateral_frame == "original_prediction"
     assert InferenceResult.from_json(result.to_json()).ground_truth_m is None
+
+
+def test_estimated_ego_motion_is_no_ground_truth_and_the_file_says_so() -> None:
+    result = a_result(quality="estimated")
+    assert result.min_ade_meters is None
+    assert result.ground_truth_reason is not None
+    assert "estimated from the pictures" in result.ground_truth_reason
 
 
 def test_the_null_arm_of_a_deterministic_driver_is_zero_and_other_seeds_give_the_noise_floor() -> None:

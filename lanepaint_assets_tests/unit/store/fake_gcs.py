@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from io import BytesIO
 from types import ModuleType
+from typing import ClassVar
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -88,8 +89,8 @@ class FakeGcsFileSystem(MemoryFileSystem):
 
     protocol = ("gs", "gcs")
     root_marker = ""
-    store: dict[str, object] = {}
-    pseudo_dirs = [""]
+    store: ClassVar[dict[str, object]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
 
     @classmethod
     def _strip_protocol(cls, path):
@@ -100,7 +101,7 @@ class FakeGcsFileSystem(MemoryFileSystem):
 
 
 class FakeClient:
-    buckets: dict[str, FakeBucket] = {}
+    buckets: ClassVar[dict[str, FakeBucket]] = {}
 
     def __init__(self, **options: object) -> None:
         self.options = options

@@ -228,7 +228,7 @@ def test_an_unregistered_chunk_is_answered_with_those_that_are(store: ArtifactSt
     with pytest.raises(StoreError, match="registered: none"):
         store.chunk("chunk_0009")
     store.save_chunk(_membership("chunk_0001", "a"))
-    with pytest.raises(StoreError, match="'chunk_0009' is not registered .* registered: chunk_0001"):
+    with pytest.raises(StoreError, match=r"'chunk_0009' is not registered .* registered: chunk_0001"):
         store.chunk("chunk_0009")
     with pytest.raises(ValueError, match="chunk key"):
         store.chunk("../chunk_0001")

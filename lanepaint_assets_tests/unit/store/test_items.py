@@ -234,8 +234,7 @@ def test_an_interrupt_ends_the_run_and_keeps_what_was_finished(
             if task.key == "b":
                 done.wait(5)
                 raise interrupt
-            output = super().__call__(task, staged)
-            return output
+            return super().__call__(task, staged)
 
     engine = Interrupted()
     with pytest.raises(interrupt):
@@ -296,7 +295,7 @@ def test_a_store_without_flock_is_refused_before_anything_is_computed(
 @pytest.mark.parametrize("keys", [("a", "a"), ("../a",), ("a/b/c",)])
 def test_tasks_that_could_overwrite_each_other_are_refused(local_store: ArtifactStore, keys: tuple[str, ...]) -> None:
     wanted = [ItemTask(key, fp("a")) for key in keys]
-    with pytest.raises(ValueError, match="two tasks|not allowed"):
+    with pytest.raises(ValueError, match=r"two tasks|not allowed"):
         run(local_store, wanted, Engine())
 
 
