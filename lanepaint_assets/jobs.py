@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,9 @@ class JobOutcome:
 
 def open_instance(home: Path) -> dg.DagsterInstance:
     """The Dagster instance that the UI uses too: `DAGSTER_HOME` where it is set, else `home`, made if need be."""
+    # The project uses these features knowingly; who types a command cannot act on the warnings.
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    warnings.filterwarnings("ignore", category=dg.PreviewWarning)
     if "DAGSTER_HOME" not in os.environ:
         home.mkdir(parents=True, exist_ok=True)
         config = home / "dagster.yaml"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,8 +39,6 @@ class Session:
 
 def open_session(settings: Settings) -> Session:
     """Open the store and the Dagster instance that the UI uses too."""
-    # Dagster warns of features in preview that this project relies on knowingly; a terminal user cannot act on it.
-    warnings.filterwarnings("ignore", category=UserWarning, module="dagster.*")
     home = settings.local_root / "dagster" if settings.is_local else Path.home() / ".lanepaint" / "dagster"
     return Session(settings, Platform(settings), open_instance(home))
 

@@ -72,7 +72,7 @@ _PAINT_RATIO = 1.6
 _ENOUGH_PAINT = 200
 
 # Growth of the map: paint's frayed border and what registration leaves.
-_GROW_M = 0.075
+_GROW_M = 0.05
 _GROW_S_M = 0.5
 
 
@@ -215,7 +215,7 @@ class MarkingMap:
         for i in range(len(marked)):
             share = marked[i].sum(axis=0) / np.maximum(seen[i].sum(axis=0), 1)
             everywhere = _around_centre(share, reach_m[i])
-            own = marked[i] & (grey_dilation(everywhere.astype(np.uint8), 3) > 0)
+            own = marked[i] & everywhere
             cells = np.where(seen[i].any(axis=1)[:, None], own, everywhere[None])
             closed = grey_closing(cells.astype(np.uint8), size=(5, 3))
             grown = grey_dilation(closed, size=(grow_s, grow_m)).astype(np.float32)

@@ -48,7 +48,7 @@ _MOST_INSPECTIONS = 14
 _BAND_M = 0.42
 
 # Old paint is looked for this far beyond its measured strokes; a line of unmeasured width is taken for a wide one.
-_OLD_MARGIN_M = 0.10
+_OLD_MARGIN_M = 0.05
 _UNMEASURED_WIDTH_M = 0.20
 
 # A lane narrower or wider than this was not measured right.

@@ -36,7 +36,7 @@ CEILING_RANGE = (0.35, 0.95)
 
 # Linear reflectance of traffic paint relative to white paint, red, green, blue: yellow about as FHWA's daytime chromaticity
 # box, pulled a little to grey as cameras and dust do.
-_RELATIVE_REFLECTANCE = {Color.WHITE: (1.0, 1.0, 1.0), Color.YELLOW: (1.0, 0.68, 0.16)}
+_RELATIVE_REFLECTANCE = {Color.WHITE: (1.0, 1.0, 1.0), Color.YELLOW: (1.0, 0.62, 0.07)}
 
 
 def _to_linear(srgb: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 # On sample drives boundaries measure 0.6 and more; what the grain of bare asphalt gives rise to stays below 0.5.
 MIN_LINE_CONFIDENCE = 0.5
 # Traffic lanes from narrow urban to wide motorway; outside it, one of the two lines is not this lane's boundary.
-LANE_WIDTH_RANGE_M = (2.2, 5.5)
+LANE_WIDTH_RANGE_M = (2.2, 4.5)
 # Assumed where only one boundary is seen: between the 3.25 m and 3.75 m that most standards ask for.
 DEFAULT_LANE_WIDTH_M = 3.5
-# Where the two boundaries are compared: near enough to be sharp, far enough to be in every camera's view.
-WIDTH_AT_X_M = 10.0
+# Where the two boundaries are compared: 10 m is near enough to be sharp and far enough to be in every camera's view; at
+# 25 m a pixel is still below 0.1 m. A lane widens by less than this between them, a wrong line leaves it.
+WIDTH_AT_X_M = np.array([10.0, 25.0])
+MAX_WIDENING_M = 0.8
 # A cubic is trusted over what was seen of it, but never further: at 60 m one pixel is already half a metre of road.
 MAX_SEEN_X_M = 60.0
 MIN_SEEN_X_M = 15.0
@@ -109,10 +111,15 @@ def lane_centre(lines: tuple[LaneLine, ...]) -> LaneCentre | None:
     left, right = _boundary(lines, "ego_left"), _boundary(lines, "ego_right")
     note = None
     if left is not None and right is not None:
-        width = float((left.lateral_m(np.array([WIDTH_AT_X_M])) - right.lateral_m(np.array([WIDTH_AT_X_M])))[0])
+        near, far = left.lateral_m(WIDTH_AT_X_M) - right.lateral_m(WIDTH_AT_X_M)
+        width = float(near)
         if not LANE_WIDTH_RANGE_M[0] <= width <= LANE_WIDTH_RANGE_M[1]:
             note = f"boundaries {width:.1f} m apart are not one lane's, only the clearer one is used"
             left, right = (left, None) if left.confidence >= right.confidence else (None, right)
+        elif abs(far - near) > MAX_WIDENING_M:
+            # The vehicle drives along its lane: the boundary that leaves its heading the least is the true one.
+            note = f"boundaries {near:.1f} m and then {far:.1f} m apart are not one lane's, only one is used"
+            left, right = (left, None) if abs(left.coefficients[1]) <= abs(right.coefficients[1]) else (None, right)
     seen = [line for line in (left, right) if line is not None]
     if not seen:
         return None

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from lanepaint_assets.chunk_reader import ChunkReader, Edit
@@ -217,8 +218,8 @@ def _write_report(
         ),
         run_name=run_id,
     )
-    (folder / REPORT_FILE).write_text(render_html(report))
-    (folder / TEXT_FILE).write_text(render_text(report))
+    (folder / REPORT_FILE).write_text(render_html(report), encoding="utf-8")
+    (folder / TEXT_FILE).write_text(render_text(report), encoding="utf-8")
     pd.DataFrame(rows).to_parquet(folder / METRICS_FILE, index=False)
     return ItemOutput(
         facts={
@@ -259,7 +260,7 @@ def _section(
     section = replace(
         head,
         status="ok" if row.status == "ok" else "outdated",
-        reason=result.edited.note or result.ground_truth_reason,
+        reason=result.edited.note or result.ground_truth_reason or _video_failure(video),
         original_min_ade_m=result.original_min_ade,
         edited_min_ade_m=result.min_ade_meters,
         arms_ade_m=result.divergence.ade_m,
@@ -275,10 +276,18 @@ def _section(
         ),
         comparison_file=f"{video.folder}/{stem}_comparison.mp4" if shown and video is not None else None,
         overlay_file=f"{video.folder}/{stem}_overlay.mp4" if shown and video is not None else None,
+        t0_frame=int(np.searchsorted(reader.facts(edit.clip_key).grid.timestamps_us, result.temporal.t0_us)),
         camera_quality=result.projection_quality,
         ego_quality=result.ego_quality,
     )
     return section, result
+
+
+def _video_failure(video: ItemRow | None) -> str | None:
+    """Why an item with trajectories has no video."""
+    if video is None:
+        return "its videos are not made yet"
+    return f"its videos failed: {video.reason}" if video.status == "failed" else None
 
 
 def _verdict(platform: Platform, reader: ChunkReader, key: str) -> tuple[str | None, str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lanepaint_assets.clips.egomotion import Egomotion
 from lanepaint_assets.lanes.attributes import UNKNOWN_STYLE
+from lanepaint_assets.lanes.birds_eye import pitched
 from lanepaint_assets.lanes.curves import CurveFit, line_offsets, refine_line, shared_course
 from lanepaint_assets.lanes.inspector import LaneLine, LineRole, RoadView
 from lanepaint_assets.lanes.line_style import StyleMeasurement, measure_style
@@ -60,7 +61,8 @@ def detect_lines(view: RoadView, camera: RigCamera, ego: Egomotion | None) -> De
             fits.append(fit)
     fits = _distinct(fits)
     roles = _roles(fits)
-    lines = [_line(fit, role, measure_style(strip, fit), camera) for fit, role in zip(fits, roles, strict=True)]
+    level = pitched(camera, strip.pitch_down_rad)
+    lines = [_line(fit, role, measure_style(strip, fit), level) for fit, role in zip(fits, roles, strict=True)]
     return Detection(tuple(lines), strip, course)
 
 

@@ -90,7 +90,7 @@ def find_paint(strip: RoadStrip) -> PaintEvidence:
     # A stroke needs both of its sides in the picture.
     reach = round(0.35 / cell)
     whole = strip.seen & _shift_bool(strip.seen, reach) & _shift_bool(strip.seen, -reach)
-    evidence[~whole] = 0.0
+    evidence[~(whole & strip.on_road)] = 0.0
     return PaintEvidence(light, yellowness, evidence.astype(np.float32))
 
 

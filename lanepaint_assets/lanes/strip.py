@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanepaint_assets.clips.egomotion import Egomotion
-from lanepaint_assets.lanes.birds_eye import GroundGrid, ground_map, planar_poses
+from lanepaint_assets.lanes.birds_eye import GroundGrid, ground_map, planar_poses, road_pitch
 from lanepaint_assets.lanes.inspector import RoadView
 from lanepaint_assets.rendering.cameras import RigCamera
 
@@ -33,6 +33,8 @@ BEHIND_M = 18.0
 SHARPNESS_SCALE_M = 5.0
 # More pictures than this add time but no new ground.
 MAX_FRAMES = 12
+# A vehicle over the road, or the verge beside it, shows only where no picture saw road: flanks of edge lines are needed.
+OFF_ROAD_WEIGHT = 1e-6
 # Bonnets reach up to this share of the picture from below; the ground there is seen in earlier or later pictures.
 BONNET_SHARE = 0.07
 
@@ -44,16 +46,20 @@ class RoadStrip:
     Attributes:
         grid: its cells, rig frame at the target frame.
         rgb: (rows, columns, 3) float32, sRGB 0..255, blended looks.
-        seen: (rows, columns) bool.
+        seen: (rows, columns) bool, in some picture.
+        on_road: (rows, columns) bool, and road there, where road masks were given.
         look_m: (rows,) distance of the nearest look at the row, metres ahead of the lens; infinite where never seen.
         frames_used: number of pictures blended.
+        pitch_down_rad: of the target picture's vehicle against the road.
     """
 
     grid: GroundGrid
     rgb: Float32
     seen: NDArray[np.bool_]
+    on_road: NDArray[np.bool_]
     look_m: Float
     frames_used: int
+    pitch_down_rad: float
 
 
 def strip_frames(view: RoadView, ego: Egomotion | None) -> tuple[NDArray[np.int64], Float]:
@@ -83,37 +89,60 @@ def strip_frames(view: RoadView, ego: Egomotion | None) -> tuple[NDArray[np.int6
     return inside.astype(np.int64), poses
 
 
-def accumulate_strip(
-    view: RoadView, camera: RigCamera, ego: Egomotion | None, pitch_down_rad: float = 0.0
-) -> RoadStrip:
+def accumulate_strip(view: RoadView, camera: RigCamera, ego: Egomotion | None) -> RoadStrip:
     """Blend the pictures around `view.target_index` on the ground.
 
     Args:
-        view: pictures; road masks, where given, decide which cells are road.
+        view: pictures; looks that its road masks, where given, leave out are only used where there is no other.
         camera: known or estimated, of the frames' size.
-        ego: None looks at the target frame alone.
-        pitch_down_rad: correction of the camera's pitch, for all pictures.
+        ego: None looks at the target frame alone, with the camera's own pitch.
     """
     indices, poses = strip_frames(view, ego)
+    pitches = _pitches(view, ego, indices)
     behind = float(min(0.0, poses[:, 0].min())) + 3.0
     ahead = AHEAD_M
     grid = GroundGrid(max(-BEHIND_M, min(behind, 3.0)), ahead, -HALF_WIDTH_M, HALF_WIDTH_M, CELL_ACROSS_M, CELL_ALONG_M)
     rows, columns = grid.shape
     total = np.zeros((rows, columns, 3), dtype=np.float32)
     weights = np.zeros((rows, columns), dtype=np.float32)
+    on_road = np.zeros((rows, columns), dtype=bool)
     nearest = np.full((rows, columns), np.inf, dtype=np.float32)
     lowest_row = camera.height * (1.0 - BONNET_SHARE)
-    for index, pose in zip(indices, poses, strict=True):
-        u, v, valid, depth = ground_map(camera, grid, (float(pose[0]), float(pose[1]), float(pose[2])), pitch_down_rad)
+    for index, pose, pitch in zip(indices, poses, pitches, strict=True):
+        u, v, valid, depth = ground_map(camera, grid, (float(pose[0]), float(pose[1]), float(pose[2])), float(pitch))
         valid &= (v < lowest_row) & (depth < ahead)
-        if view.road_masks is not None:
-            road = view.road_masks[index].astype(np.uint8)
-            valid &= cv2.remap(road, u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT).astype(bool)
-        looked = cv2.remap(view.frames[index], u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         weight = np.where(valid, np.exp(-depth / SHARPNESS_SCALE_M), 0.0).astype(np.float32)
+        if view.road_masks is None:
+            on_road |= valid
+        else:
+            # A segmenter's edge is a few pixels uncertain, and edge lines lie on it.
+            mask = cv2.dilate(view.road_masks[index].astype(np.uint8), np.ones((5, 9), np.uint8))
+            road = cv2.remap(mask, u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT).astype(bool) & valid
+            weight[~road] *= OFF_ROAD_WEIGHT
+            on_road |= road
+        looked = cv2.remap(view.frames[index], u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         total += looked.astype(np.float32) * weight[..., None]
         weights += weight
         nearest = np.minimum(nearest, np.where(valid, depth, np.inf))
     seen = weights > 0
     rgb = total / np.where(seen, weights, 1.0)[..., None]
-    return RoadStrip(grid, rgb.astype(np.float32), seen, nearest.min(axis=1).astype(np.float64), int(indices.size))
+    return RoadStrip(
+        grid,
+        rgb.astype(np.float32),
+        seen,
+        on_road,
+        nearest.min(axis=1).astype(np.float64),
+        int(indices.size),
+        float(pitches[int(np.flatnonzero(indices == view.target_index)[0])]),
+    )
+
+
+def _pitches(view: RoadView, ego: Egomotion | None, indices: NDArray[np.int64]) -> Float:
+    """Pitch of each picture against the road; the camera's own where no ego motion covers it."""
+    if ego is None:
+        return np.zeros(indices.size)
+    times = np.asarray(view.timestamps_us, dtype=np.int64)[indices]
+    first, last = ego.span_us
+    if int(times.min()) < first or int(times.max()) > last:
+        return np.zeros(indices.size)
+    return road_pitch(ego, times)

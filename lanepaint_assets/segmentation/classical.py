@@ -1,6 +1,19 @@
-"""The `classical` road segmenter: colour and texture seen against a road-shaped prior, no weights.
+"""The `classical` road segmenter: learns the road's look from the picture itself and cuts it out along the plane.
 
-Called through the `RoadSegmenter` role. Clean-up and files are not its business; nothing here may know a data set.
+Called through the `RoadSegmenter` role. Clean-up and files are not its business, and nothing here may know a data set:
+every constant is either geometry of a car on a road or a property of 8-bit pictures.
+
+How a frame is segmented, at 320 pixels' width:
+1. the vanishing point is voted for by edges (`road_shape.py`); below it lies the road plane;
+2. the strip ahead of the car and the seeds that look like it teach what road looks like, the sides and the upper part
+   what it does not look like (`road_appearance.py`); in a video, the frames before teach too;
+3. two paths over the plane, left and right, enclose what looks like road and end where the surface changes;
+4. upright things are cut out: above an object's foot, its column of the picture shows no road up to the horizon;
+5. steps 3 and 4 teach the look again, and are repeated.
+
+Limits: a pavement of the road's own colour without a kerb line belongs to the road; a vehicle of the road's own colour
+and without texture does too; a frame that shows nothing but sky cannot be told from a road that fills the frame, unless
+it is of one colour.
 """
 
 from __future__ import annotations
@@ -10,371 +23,309 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from lanepaint_assets.compiled import compiled
-from lanepaint_assets.segmentation.point_grid import SPEC_GRID, PointGrid
+from lanepaint_assets.segmentation.point_grid import SPEC_GRID, PointGrid, grid_points
+from lanepaint_assets.segmentation.road_appearance import Appearance, Float, Look, observe
+from lanepaint_assets.segmentation.road_shape import (
+    RoadPlane,
+    VanishingVotes,
+    best_heights,
+    best_path,
+    choose_vanishing_point,
+    vanishing_votes,
+)
 
+Mask = NDArray[np.bool_]
+
+# A lane marking is still a pixel wide 15 m ahead; larger frames cost more and tell no more.
 WORK_WIDTH_PX = 320
-NOISE_FLOOR = 12.0
-LUMA_BINS, CHROMA_BINS, TEXTURE_BINS = 26, 24, 10
-LUMA_RANGE = (np.log(NOISE_FLOOR), np.log(255.0 + NOISE_FLOOR))
-CHROMA_LIMIT = 0.6
-TEXTURE_RANGE = (-5.0, 0.0)
-U_LIMIT, U_BINS = 2.5, 401
-MARK_BINS = 13
-CBLUR=5
-CSOFT=0.03
-EL=0.3
-EZ=8.0
-GAIN_CAP = 0.5
-COL_MOVE = 0.5
-COL_JUMP = 6.0
-REGION = 0.06
-EDGE = 1.0
-PRIOR=0.5
-MOVE=1.0
-TEMP=0.05
-ITER=3
-CORE=0.2
-HALF=0.1
-RW=11
-RT=3.0
-RL=0.5
-RS=1.0
-TW=5
-BW=15
-BS=1.0
-TEXW=0.4
-COLW=0.8
-VPM=0.48
-VPS=0.15
-VPP=1.5
-KEEP0=0.85
-KEEP1=0.2
-SIMS=0.1
-KEEP=0.6
-BONNET=0.8
-OUTER=1.0
-P0=1.2
-P1=1.6
+# The picture as a whole must vary by 2 % in brightness, or there is nothing to see in it.
+MIN_CONTRAST = 0.02
+# Road and the rest must differ by this much log odds on average; else the cut is arbitrary.
+MIN_SEPARATION = 0.5
+
+# Offsets are in frame widths at the bottom row, some 3.5 m (`road_shape.OFFSET_LIMIT`).
+# The car is wider than 0.2, so this much to either side is lane; the boundaries cannot be nearer than half of it.
+CORE_OFFSET, MIN_HALF_WIDTH = 0.2, 0.1
+# Farther out than a lane: teaches what is not road until the boundaries are known.
+SIDE_OFFSET = 1.0
+# Sky and houses differ from road more than verges do; they must not drown these.
+ABOVE_HORIZON_WEIGHT = 0.3
+# Below this share of the height the bonnet may be in the picture.
+BONNET_FROM_CORE, BONNET_FROM = 0.93, 0.80
+SEED_RADIUS_SHARE = 0.02
+
+# Clutter: brightness changes along the direction of travel, against the road's own. Lane lines run with it and cause
+# none, vehicles and kerbs across do.
+CLUTTER_WINDOW_PX, CLUTTER_FROM, CLUTTER_LIMIT, CLUTTER_FLOOR = 11, 3.0, 2.0, 0.008
+CLUTTER_COST = 0.5
+ROUGH_WINDOW_PX, ROUGH_FLOOR = 15, 0.01
+
+# Log odds before looking: road straight ahead, as likely as not 0.75 aside, unlikely beyond.
+PRIOR_AHEAD, PRIOR_SLOPE, PRIOR_RANGE, PRIOR_WEIGHT = 1.2, 1.6, (-2.0, 1.0), 0.5
+# Neighbouring pixels repeat each other's evidence, so a pixel counts for little against the boundary's own contrast.
+REGION_WEIGHT = 0.06
+# Windows of 12 columns, half a metre, to either side of a boundary; brightness counts less, since shadows change it.
+EDGE_WINDOW, EDGE_SMOOTHING_ROWS = 12, 5
+EDGE_CUE_WEIGHTS = np.array([0.3, 1.0, 1.0])
+EDGE_CUE_FLOOR = np.array([0.03, 0.006, 0.006])
+EDGE_SATURATION = 8.0
+NOISE_HALF_WIDTH = 35
+STEP_REACH = 6
+MIN_STEP_COST = 0.3
+MEMORY_COST, MEMORY_LIMIT = 0.05, 30.0
+
+# What lane markings are wide, in columns: half a metre. Narrower strips unlike the road are road.
+MARKING_COLUMNS = 13
+# A road pixel cannot look very unlike road, but an object may look like anything: so likeness counts little.
+LIKENESS_RANGE = (-2.0, 0.5)
+HEIGHT_STEP_COST, HEIGHT_JUMP_COST = 0.5, 6.0
+
+ROUNDS = 3
+KEEP_LOOK, KEEP_LOOK_WHEN_SURPRISED, KEEP_LOOK_IN_ROUND, KEEP_VOTES = 0.85, 0.2, 0.6, 0.7
+# The strip ahead should look like the road did a frame ago; below this log odds the surface has changed.
+SURPRISE = 0.5
+# Mean difference of log brightness at which the last frame's boundaries count for a third.
+SAME_SCENE = 0.1
 
 
-@dataclass(frozen=True)
-class Look:
-    luma: NDArray[np.float32]
-    colour_bin: NDArray[np.int64]
-    texture_bin: NDArray[np.int64]
-    grey: NDArray[np.float32]
-    lab: NDArray[np.float32]
+@dataclass(frozen=True, eq=False)
+class _Boundaries:
+    """The two paths of a frame: picture rows (R,), bottom first, and the plane's columns left and right."""
+
+    rows: NDArray[np.int64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+
+    def at(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Left and right columns at other rows, bottom first."""
+        left, right = (
+            np.interp(rows[::-1], self.rows[::-1], path[::-1])[::-1].astype(np.float64)
+            for path in (self.left, self.right)
+        )
+        return left, right
 
 
-def look(frame, size):
-    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    small = cv2.GaussianBlur(small, (3, 3), 0)
-    grey = small @ np.array([0.299, 0.587, 0.114], np.float32)
-    logs = np.log(small + NOISE_FLOOR)
-    luma = np.log(grey + NOISE_FLOOR)
-    logs = np.log(cv2.blur(small, (CBLUR, CBLUR)) + NOISE_FLOOR)
-    c1 = logs[..., 0] - logs[..., 1]
-    c2 = logs[..., 2] - logs[..., 1]
-    a1 = np.arcsinh(c1 / CSOFT); a2 = np.arcsinh(c2 / CSOFT); lim = float(np.arcsinh(CHROMA_LIMIT / CSOFT))
-    mean = cv2.boxFilter(luma, -1, (TW, TW))
-    var = np.maximum(cv2.boxFilter(luma * luma, -1, (TW, TW)) - mean * mean, 0)
-    tex = 0.5 * np.log(var + 1e-4)
-    def q(v, lo, hi, n):
-        return np.clip(((v - lo) / (hi - lo) * n), 0, n - 1).astype(np.int64)
-    b = (q(luma, *LUMA_RANGE, LUMA_BINS) * CHROMA_BINS + q(a1, -lim, lim, CHROMA_BINS)) * CHROMA_BINS + q(a2, -lim, lim, CHROMA_BINS)
-    t = q(luma, *LUMA_RANGE, LUMA_BINS) * TEXTURE_BINS + q(tex, *TEXTURE_RANGE, TEXTURE_BINS)
-    return Look(luma, b, t, grey, np.dstack([luma, c1, c2]))
+@dataclass(frozen=True, eq=False)
+class _Memory:
+    """What frame k tells frame k+1."""
+
+    luma: Float
+    votes: VanishingVotes
+    appearance: Appearance
+    boundaries: _Boundaries
+
+    def likeness(self, look: Look) -> float:
+        """1 for the same picture, towards 0 for another scene: frames far apart in time guide each other little."""
+        return float(np.exp(-np.mean(np.abs(look.luma - self.luma)) / SAME_SCENE))
 
 
-@compiled()
-def vote(xs, ys, gx, gy, weight, vxs, vys, tolerance):
-    out = np.zeros((2, vys.size, vxs.size), np.float32)
-    for k in range(xs.size):
-        for i in range(vys.size):
-            dy = ys[k] - vys[i]
-            if dy < 8.0:
-                continue
-            for j in range(vxs.size):
-                dx = xs[k] - vxs[j]
-                n = (dx * dx + dy * dy) ** 0.5
-                s = abs(gx[k] * dx + gy[k] * dy) / n
-                if s < tolerance:
-                    out[1 if dx > 0 else 0, i, j] += weight[k] * (1.0 - s / tolerance)
-    return out
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """One frame with what is computed once for all rounds.
 
+    Attributes:
+        look: the frame.
+        plane: the road plane.
+        clutter: (h, w) how much more restless than the road, 0 to `CLUTTER_LIMIT`.
+        core: (h, w) weights of the strip ahead.
+        elsewhere: (h, w) weights of what is hardly road.
+        edge: (R, OFFSETS) contrast between left and right of each place on the plane, 0 to 1.
+    """
 
-def vanishing_votes(luma, width, height):
-    g = cv2.GaussianBlur(luma, (0, 0), 1.0)
-    gx = cv2.Sobel(g, cv2.CV_32F, 1, 0) / 8
-    gy = cv2.Sobel(g, cv2.CV_32F, 0, 1) / 8
-    m = np.hypot(gx, gy)
-    y0 = int(0.55 * height)
-    ok = np.zeros_like(m, bool)
-    ok[y0:-2, 2:-2] = m[y0:-2, 2:-2] > 0.02
-    # only slanted lines: neither upright (posts, houses) nor level (kerbs across, shadows)
-    ok &= (np.abs(gx) < 0.98 * m) & (np.abs(gy) < 0.98 * m)
-    ys, xs = np.nonzero(ok)
-    mm = m[ys, xs]
-    if xs.size > 4000:
-        keep = np.argpartition(-mm, 4000)[:4000]
-        ys, xs, mm = ys[keep], xs[keep], mm[keep]
-    vxs = np.linspace(0.2, 0.8, 31) * width
-    vys = np.linspace(0.25, 0.70, 31) * height
-    w = np.minimum(mm, 0.08)
-    v = vote(xs.astype(np.float64), ys.astype(np.float64), (gx[ys, xs] / mm).astype(np.float64), (gy[ys, xs] / mm).astype(np.float64), w.astype(np.float64), vxs, vys, 0.06)
-    return (np.sqrt(v[0]) + np.sqrt(v[1])) ** 2, vxs, vys
-
-
-def pick_vp(v, vxs, vys, width, height):
-    px = np.exp(-0.5 * ((vxs / width - 0.5) / 0.15) ** 2)
-    py = np.exp(-0.5 * ((vys / height - VPM) / VPS) ** 2)
-    s = np.maximum(cv2.GaussianBlur(v, (0, 0), 0.8) - np.median(v), 0) ** VPP * py[:, None] * px[None]
-    if s.max() <= 0:
-        return 0.5 * width, VPM * height
-    i, j = np.unravel_index(np.argmax(s), s.shape)
-    p = s[max(0, i - 2):i + 3, max(0, j - 2):j + 3] ** 4
-    yy, xx = np.meshgrid(vys[max(0, i - 2):i + 3], vxs[max(0, j - 2):j + 3], indexing="ij")
-    return float((p * xx).sum() / p.sum()), float((p * yy).sum() / p.sum())
-
-
-@compiled()
-def viterbi(gain, move_cost, reach, lo, hi):
-    rows, n = gain.shape
-    score = np.full(n, -1e9)
-    back = np.zeros((rows, n), np.int32)
-    for u in range(lo, hi):
-        score[u] = gain[0, u]
-    for r in range(1, rows):
-        new = np.full(n, -1e9)
-        for u in range(lo, hi):
-            best = -1e18
-            arg = u
-            for d in range(-reach, reach + 1):
-                w = u + d
-                if w < lo or w >= hi:
-                    continue
-                s = score[w] - move_cost[r] * abs(d)
-                if s > best:
-                    best = s
-                    arg = w
-            new[u] = best + gain[r, u]
-            back[r, u] = arg
-        score = new
-    path = np.zeros(rows, np.int32)
-    b = lo
-    for u in range(lo, hi):
-        if score[u] > score[b]:
-            b = u
-    path[rows - 1] = b
-    for r in range(rows - 1, 0, -1):
-        path[r - 1] = back[r, path[r]]
-    return path
-
-
-@compiled()
-def base_path(gain, move_cost, jump_cost):
-    """Per column the number of road rows from the bottom; cost min(move*|d|, jump) between neighbours."""
-    cols, n = gain.shape
-    score = gain[0].copy()
-    back = np.zeros((cols, n), np.int32)
-    for x in range(1, cols):
-        new = score.copy()
-        arg = np.arange(n)
-        for i in range(1, n):
-            if new[i - 1] - move_cost > new[i]:
-                new[i] = new[i - 1] - move_cost
-                arg[i] = arg[i - 1]
-        for i in range(n - 2, -1, -1):
-            if new[i + 1] - move_cost > new[i]:
-                new[i] = new[i + 1] - move_cost
-                arg[i] = arg[i + 1]
-        b = np.argmax(score)
-        for i in range(n):
-            if score[b] - jump_cost > new[i]:
-                new[i] = score[b] - jump_cost
-                arg[i] = b
-            back[x, i] = arg[i]
-            score[i] = new[i] + gain[x, i]
-    path = np.zeros(cols, np.int32)
-    path[cols - 1] = np.argmax(score)
-    for x in range(cols - 1, 0, -1):
-        path[x - 1] = back[x, path[x]]
-    return path
-
-
-@dataclass
-class Model:
-    road: NDArray[np.float64]
-    other: NDArray[np.float64]
-    road_t: NDArray[np.float64]
-    other_t: NDArray[np.float64]
-
-
-def hist(bins, weight, shape):
-    h = np.bincount(bins.ravel(), weight.ravel(), int(np.prod(shape))).reshape(shape)
-    return ndimage.gaussian_filter(h, 0.8, mode="nearest", truncate=2.5)
-
-
-CS = (LUMA_BINS, CHROMA_BINS, CHROMA_BINS)
-TS = (LUMA_BINS, TEXTURE_BINS)
-
-
-def learn(lk, inside, outside):
-    return Model(hist(lk.colour_bin, inside, CS), hist(lk.colour_bin, outside, CS), hist(lk.texture_bin, inside, TS), hist(lk.texture_bin, outside, TS))
-
-
-def blend(a, b, k):
-    if a is None:
-        return b
-    return Model(*(k * x + (1 - k) * y for x, y in zip((a.road, a.other, a.road_t, a.other_t), (b.road, b.other, b.road_t, b.other_t))))
-
-
-def log_odds(lk, m):
-    def lr(a, b, eps):
-        a = a / max(a.sum(), 1e-9)
-        b = b / max(b.sum(), 1e-9)
-        return np.log((a + eps) / (b + eps)).ravel()
-    c = lr(m.road, m.other, 2e-4)[lk.colour_bin]
-    t = lr(m.road_t, m.other_t, 2e-3)[lk.texture_bin]
-    return np.clip(COLW * c + TEXW * t, -3, 3).astype(np.float32)
+    look: Look
+    plane: RoadPlane
+    clutter: Float
+    core: NDArray[np.float64]
+    elsewhere: NDArray[np.float64]
+    edge: Float
 
 
 class ClassicalRoadSegmenter:
+    """Weight-free `RoadSegmenter`; see the module's description. It holds no state between calls."""
+
     name = "classical"
     version = "1"
 
-    def __init__(self, grid: PointGrid = SPEC_GRID, debug=None):
-        self.grid = grid
-        self.debug = debug
+    def __init__(self, grid: PointGrid = SPEC_GRID) -> None:
+        self._grid = grid
 
-    def segment_picture(self, frame):
-        return self.segment_video(frame[None])[0]
+    def segment_picture(self, frame: NDArray[np.uint8]) -> Mask:
+        """Raw road mask (H, W) of one sRGB frame (H, W, 3); all False where no road can be told from the rest."""
+        return self._segment(frame, None)[0]
 
-    def segment_video(self, frames):
-        T, H, W = frames.shape[:3]
-        out = np.zeros((T, H, W), bool)
-        w = min(WORK_WIDTH_PX, W)
-        h = max(8, round(H * w / W))
-        votes = None
-        model = None
-        prev = None
-        for k in range(T):
-            lk = look(frames[k], (w, h))
-            v, vxs, vys = vanishing_votes(lk.luma, w, h)
-            v = v / max(v.max(), 1e-6)
-            votes = v if votes is None else 0.7 * votes + 0.3 * v
-            vp = pick_vp(votes, vxs, vys, w, h)
-            if model is not None:
-                sim = float(np.exp(-np.mean(np.abs(lk.luma - last)) / SIMS))
-            else:
-                sim = 0.0
-            last = lk.luma
-            soft, model, prev, dbg = self.solve(lk, vp, model, prev, w, h, sim)
-            up = cv2.resize(soft, (W, H), interpolation=cv2.INTER_LINEAR)
-            out[k] = up > 0.5
-            if self.debug is not None:
-                self.debug.append(dbg)
-        return out
+    def segment_video(self, frames: NDArray[np.uint8]) -> Mask:
+        """Raw road masks (T, H, W) of sRGB frames (T, H, W, 3), each guided by the one before."""
+        masks = np.zeros(frames.shape[:3], dtype=np.bool_)
+        memory: _Memory | None = None
+        for index, frame in enumerate(frames):
+            masks[index], memory = self._segment(frame, memory)
+        return masks
 
-    def solve(self, lk, vp, model, prev, w, h, sim):
-        vx, vy = vp
-        top = int(np.ceil(vy + 0.02 * h))
-        ys = np.arange(h - 1, top - 1, -1)
-        d = (ys - vy) / (h - vy)
-        us = np.linspace(-U_LIMIT, U_LIMIT, U_BINS)
-        mapx = (vx + us[None] * d[:, None] * w).astype(np.float32)
-        mapy = np.broadcast_to(ys[:, None], mapx.shape).astype(np.float32)
-        # prior over the picture
-        yy, xx = np.mgrid[0:h, 0:w].astype(np.float32)
-        below = yy > vy + 0.02 * h
-        du = (xx - vx) / np.maximum((yy - vy) / (h - vy) * w, 1e-3)
-        prior_row = P0 - P1 * np.abs(us)
-        prior_row = np.clip(prior_row, -2.0, 1.0)
-        inside = (below & (np.abs(du) < CORE) & (yy < 0.93 * h)).astype(np.float64) * 1.0
-        bumps = cv2.blur(np.hypot(cv2.Sobel(lk.luma, cv2.CV_32F, 1, 0), cv2.Sobel(lk.luma, cv2.CV_32F, 0, 1)) / 8, (BW, BW))
-        gx = cv2.Sobel(lk.luma, cv2.CV_32F, 1, 0) / 8
-        gy = cv2.Sobel(lk.luma, cv2.CV_32F, 0, 1) / 8
-        n = np.hypot(xx - vx, yy - vy) + 1e-3
-        rad = cv2.blur(np.abs(gx * (xx - vx) + gy * (yy - vy)) / n, (RW, RW))
-        wide = below & (np.abs(du) < 2 * CORE) & (yy < 0.93 * h)
-        inside *= np.exp(-BS * bumps / max(float(np.percentile(bumps[wide], 30)), 0.01))
-        rad0 = max(float(np.percentile(rad[wide], 40)), 0.008)
-        clutter = np.clip(rad / rad0 - RT, 0, 2.0)
-        inside *= np.exp(-RS * clutter)
-        outside = (~below | (np.abs(du) > OUTER)).astype(np.float64)
-        # outside above the horizon counts less
-        outside[~below] *= 0.3
-        keep0 = KEEP0
-        if model is not None:
-            surprise = float((log_odds(lk, model) * inside).sum() / max(inside.sum(), 1e-6))
-            keep0 = KEEP0 if surprise > 0.5 else KEEP1
-        m = blend(model, learn(lk, inside, outside), keep0)
-        uc = (0.5 * w - vx) / w
-        ci = int(round((uc + U_LIMIT) / (2 * U_LIMIT) * (U_BINS - 1)))
-        half = int(HALF / (2 * U_LIMIT) * (U_BINS - 1))
-        du_px = d * w * (us[1] - us[0])   # pixels a bin
-        EL = globals()['EL']; EZ = globals()['EZ']
-        labr = cv2.remap(lk.lab, mapx, mapy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        inframe = (mapx >= 0) & (mapx <= w - 1)
-        win = 12
-        cs = np.cumsum(np.pad(cv2.blur(labr, (1, 5)), ((0, 0), (1, 0), (0, 0))), axis=1)
-        mean = (cs[:, win:] - cs[:, :-win]) / win
-        edge = np.zeros(mapx.shape, np.float32)
-        diff = np.abs(mean[:, win:] - mean[:, :-win])
-        mid = slice(max(0, ci - win - 35), ci - win + 35)
-        noise = np.array([np.percentile(diff[: diff.shape[0] * 2 // 3, mid, c], 60) for c in range(3)]) + np.array([0.03, 0.006, 0.006])
-        diff = (diff / noise).astype(np.float32) @ np.array([EL, 1.0, 1.0], np.float32)
-        edge[:, win:win + diff.shape[1]] = diff[:, :edge.shape[1] - win]
-        edge = np.minimum(edge / EZ, 1.0) * inframe
-        for it in range(ITER):
-            S = log_odds(lk, m)
-            Ss = cv2.blur(S, (3, 3))
-            R = cv2.remap(Ss, mapx, mapy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-            R = R + PRIOR * prior_row[None].astype(np.float32)
-            C = REGION * np.cumsum(R, axis=1) * du_px[:, None]
-            E = EDGE * edge
-            tmp = 0
-            if prev is not None:
-                tmp = 1
-            move = np.maximum(du_px, 0.3) * MOVE
-            gr = (C + E).astype(np.float64)
-            gl = (-C + E).astype(np.float64)
-            if tmp:
-                pl, pr, pys = prev
-                l0 = np.interp(ys[::-1], pys[::-1], pl[::-1])[::-1]
-                r0 = np.interp(ys[::-1], pys[::-1], pr[::-1])[::-1]
-                idx = np.arange(U_BINS)
-                gr -= sim * TEMP * np.minimum(np.abs(idx[None] - r0[:, None]), 30) * du_px[:, None]
-                gl -= sim * TEMP * np.minimum(np.abs(idx[None] - l0[:, None]), 30) * du_px[:, None]
-            r = viterbi(gr, move, 6, min(ci + half, U_BINS - 2), U_BINS)
-            l = viterbi(gl, move, 6, 0, max(ci - half, 2))
-            xl = vx + (us[l]) * d * w
-            xr = vx + (us[r]) * d * w
-            wedge = np.zeros((h, w), bool)
-            cols = np.arange(w)[None]
-            wedge[ys] = (cols >= xl[:, None]) & (cols <= xr[:, None])
-            Sr = cv2.remap(cv2.blur(S, (3, 3)), mapx, mapy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-            Sc = cv2.morphologyEx(Sr, cv2.MORPH_CLOSE, np.ones((1, MARK_BINS), np.uint8))
-            bx = (du / (2 * U_LIMIT) + 0.5) * (U_BINS - 1)
-            by = (h - 1) - yy
-            Sb = cv2.remap(Sc, bx.astype(np.float32), by.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            Sb = Sb - RL * clutter
-            Sb = np.where(wedge, np.clip(Sb, -2.0, GAIN_CAP), 0.0)
-            yb = int(BONNET * h)
-            G = np.cumsum(np.where(ys[:, None] > yb, 0, Sb[ys]), axis=0).T.astype(np.float64)   # columns x rows from the bottom
-            G = np.ascontiguousarray(np.concatenate([np.zeros((w, 1)), G], axis=1))
-            base = base_path(G, COL_MOVE, COL_JUMP)
-            objb = wedge & ((h - 1 - yy) >= base[None, :])
-            y0 = int(BONNET * h)
-            G2 = np.cumsum(np.where(objb, 0, Sb)[y0:], axis=0).T.astype(np.float64)
-            G2 = np.ascontiguousarray(np.concatenate([np.zeros((w, 1)), G2], axis=1))
-            low = base_path(G2, COL_MOVE, COL_JUMP)
-            objb |= wedge & (yy >= y0 + low[None, :])
-            road = wedge & ~objb
-            m = blend(model, learn(lk, (wedge & ~objb).astype(np.float64), (~wedge & below | objb) * 1.0 + (~below) * 0.3), KEEP)
-        soft = road.astype(np.float32)
-        dbg = dict(S=S, vp=vp, wedge=wedge, obj=objb, edge=edge, clutter=clutter)
-        return soft, m, (l.astype(float), r.astype(float), ys.astype(float)), dbg
+    def _segment(self, frame: NDArray[np.uint8], memory: _Memory | None) -> tuple[Mask, _Memory | None]:
+        height, width = frame.shape[:2]
+        work_width = min(WORK_WIDTH_PX, width)
+        work_height = max(1, round(height * work_width / width))
+        look = observe(frame, work_width, work_height)
+        if float(look.luma.std()) < MIN_CONTRAST:
+            return np.zeros((height, width), dtype=np.bool_), memory
+
+        votes = vanishing_votes(look.luma)
+        if memory is not None:
+            votes = memory.votes.mixed_with(votes, KEEP_VOTES)
+        scene = _scene(
+            look, RoadPlane.at(*choose_vanishing_point(votes, work_width, work_height), work_width, work_height)
+        )
+        appearance = self._first_appearance(scene, memory)
+        remembered = None if memory is None else memory.appearance
+        for _ in range(ROUNDS):
+            odds = appearance.log_odds(look)
+            boundaries = _boundaries(scene, odds, memory)
+            surface = scene.plane.between(boundaries.left, boundaries.right)
+            road = surface & ~_objects(scene, odds, surface)
+            appearance = _mixed(remembered, _learned(scene, road), KEEP_LOOK_IN_ROUND)
+        if not _stands_out(odds, road):
+            return np.zeros((height, width), dtype=np.bool_), memory
+
+        enlarged = cv2.resize(road.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(enlarged > 0.5), _Memory(look.luma, votes, appearance, boundaries)
+
+    def _first_appearance(self, scene: _Scene, memory: _Memory | None) -> Appearance:
+        """The look of the road from the strip ahead, the seeds that agree with it, and the frames before."""
+        core = Appearance.learned(scene.look, scene.core, scene.elsewhere)
+        weights = scene.core + self._agreeing_seeds(scene, core.log_odds(scene.look))
+        fresh = Appearance.learned(scene.look, weights, np.where(weights > scene.core, 0.0, scene.elsewhere))
+        if memory is None:
+            return fresh
+        odds = memory.appearance.log_odds(scene.look)
+        familiar = float((odds * scene.core).sum() / max(float(scene.core.sum()), 1e-6)) > SURPRISE
+        return memory.appearance.mixed_with(fresh, KEEP_LOOK if familiar else KEEP_LOOK_WHEN_SURPRISED)
+
+    def _agreeing_seeds(self, scene: _Scene, odds: Float) -> NDArray[np.float64]:
+        """Weights (h, w) of discs around the grid's points that look like the strip ahead.
+
+        A seed can lie on a pavement of a narrow street or on the vehicle in front; those disagree and are left out.
+        """
+        plane = scene.plane
+        discs = np.zeros(odds.shape, dtype=np.float64)
+        radius = max(1, round(SEED_RADIUS_SHARE * plane.width))
+        for x, y in grid_points(plane.width, plane.height, self._grid):
+            disc = np.zeros(odds.shape, dtype=np.uint8)
+            cv2.circle(disc, (int(x), int(y)), radius, 1, cv2.FILLED)
+            inside = (disc > 0) & plane.below
+            if inside.any() and float(odds[inside].mean()) > SURPRISE:
+                discs[inside] = 1.0
+        return discs
+
+
+def _scene(look: Look, plane: RoadPlane) -> _Scene:
+    gradient_x, gradient_y = (cv2.Sobel(look.luma, cv2.CV_32F, dx, 1 - dx) / 8 for dx in (1, 0))
+    row, column = np.mgrid[0 : plane.height, 0 : plane.width].astype(np.float32)
+    towards_x, towards_y = column - plane.x, row - plane.y
+    along = np.abs(gradient_x * towards_x + gradient_y * towards_y) / (np.hypot(towards_x, towards_y) + 1e-3)
+    along = cv2.blur(along, (CLUTTER_WINDOW_PX, CLUTTER_WINDOW_PX))
+    rough = cv2.blur(np.hypot(gradient_x, gradient_y), (ROUGH_WINDOW_PX, ROUGH_WINDOW_PX))
+
+    visible = plane.below & (row < BONNET_FROM_CORE * plane.height)
+    lane = visible & (np.abs(plane.offset_at) < 2 * CORE_OFFSET)
+    calm = max(float(np.percentile(along[lane], 40)) if lane.any() else 0.0, CLUTTER_FLOOR)
+    smooth = max(float(np.percentile(rough[lane], 30)) if lane.any() else 0.0, ROUGH_FLOOR)
+    clutter = np.clip(along / calm - CLUTTER_FROM, 0.0, CLUTTER_LIMIT).astype(np.float32)
+
+    core = (visible & (np.abs(plane.offset_at) < CORE_OFFSET)) * np.exp(-rough / smooth - clutter)
+    elsewhere = np.where(plane.below, np.abs(plane.offset_at) > SIDE_OFFSET, ABOVE_HORIZON_WEIGHT)
+    return _Scene(
+        look, plane, clutter, core.astype(np.float64), elsewhere.astype(np.float64), _surface_edges(look, plane)
+    )
+
+
+def _surface_edges(look: Look, plane: RoadPlane) -> Float:
+    """How much the surface differs between the half metres left and right of each place on the plane, 0 to 1.
+
+    Measured against what the lane itself varies by, so that coarse asphalt needs a clearer edge than smooth.
+    """
+    window = EDGE_WINDOW
+    cues = cv2.blur(plane.rectified(look.cues, repeat_edge=True), (1, EDGE_SMOOTHING_ROWS))
+    sums = np.cumsum(np.pad(cues, ((0, 0), (1, 0), (0, 0))), axis=1)
+    means = (sums[:, window:] - sums[:, :-window]) / window
+    contrast = np.abs(means[:, window:] - means[:, :-window])
+    # contrast[:, k] belongs to column k + window; the farthest third of the rows is too coarse to tell noise.
+    lane = slice(max(0, plane.ahead - window - NOISE_HALF_WIDTH), plane.ahead - window + NOISE_HALF_WIDTH)
+    near = contrast[: max(1, contrast.shape[0] * 2 // 3), lane]
+    noise = np.percentile(near, 60, axis=(0, 1)) + EDGE_CUE_FLOOR
+    edge = np.zeros(plane.map_x.shape, dtype=np.float32)
+    edge[:, window : window + contrast.shape[1]] = contrast @ (EDGE_CUE_WEIGHTS / noise)
+    return np.asarray(np.minimum(edge / EDGE_SATURATION, 1.0) * plane.in_picture, dtype=np.float32)
+
+
+def _boundaries(scene: _Scene, odds: Float, memory: _Memory | None) -> _Boundaries:
+    """Left and right paths that enclose the most road-like area and run along edges of the surface."""
+    plane = scene.plane
+    prior = np.clip(PRIOR_AHEAD - PRIOR_SLOPE * np.abs(plane.offsets), *PRIOR_RANGE)
+    evidence = plane.rectified(_softened(odds)) + PRIOR_WEIGHT * prior[None]
+    pixels = plane.pixels_a_column
+    area = REGION_WEIGHT * np.cumsum(evidence, axis=1) * pixels[:, None]
+    gain_left, gain_right = scene.edge - area, scene.edge + area
+    if memory is not None:
+        trust = MEMORY_COST * memory.likeness(scene.look)
+        before = memory.boundaries.at(plane.rows)
+        columns = np.arange(plane.offsets.size)[None]
+        for gain, path in zip((gain_left, gain_right), before, strict=True):
+            gain -= trust * np.minimum(np.abs(columns - path[:, None]), MEMORY_LIMIT) * pixels[:, None]
+    step_cost = np.maximum(pixels, MIN_STEP_COST)
+    half = plane.column_of(MIN_HALF_WIDTH) - plane.column_of(0.0)
+    last = plane.offsets.size
+    left = best_path(gain_left, step_cost, STEP_REACH, 0, max(plane.ahead - half, 2))
+    right = best_path(gain_right, step_cost, STEP_REACH, min(plane.ahead + half, last - 2), last)
+    return _Boundaries(plane.rows, left, right)
+
+
+def _objects(scene: _Scene, odds: Float, surface: Mask) -> Mask:
+    """What stands on the surface, and the bonnet: (h, w).
+
+    A vehicle is at least about as tall as the camera is high, so it hides the road behind it up to the horizon: every
+    column of the picture is road up to some height and object above it. The bonnet is the same from below.
+    """
+    plane = scene.plane
+    likeness = plane.rectified(_softened(odds))
+    unmarked = cv2.morphologyEx(likeness, cv2.MORPH_CLOSE, np.ones((1, MARKING_COLUMNS), dtype=np.uint8))
+    likeness = np.clip(
+        plane.pictured(np.asarray(unmarked, dtype=np.float32)) - CLUTTER_COST * scene.clutter, *LIKENESS_RANGE
+    )
+    likeness = np.where(surface, likeness, 0.0)
+    row = np.arange(plane.height)[:, None]
+    bonnet_from = int(BONNET_FROM * plane.height)
+
+    upwards = np.where(row > bonnet_from, 0.0, likeness)[plane.rows]
+    feet = best_heights(_running_gain(upwards), HEIGHT_STEP_COST, HEIGHT_JUMP_COST)
+    standing = plane.height - 1 - row >= feet[None]
+    downwards = np.where(standing, 0.0, likeness)[bonnet_from:]
+    bonnet = bonnet_from + best_heights(_running_gain(downwards), HEIGHT_STEP_COST, HEIGHT_JUMP_COST)
+    return np.asarray(surface & (standing | (row >= bonnet[None])))
+
+
+def _running_gain(likeness: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(columns, rows + 1): what a column gains when its first n rows are road."""
+    gain = np.zeros((likeness.shape[1], likeness.shape[0] + 1))
+    gain[:, 1:] = np.cumsum(likeness, axis=0).T
+    return gain
+
+
+def _softened(odds: Float) -> Float:
+    return np.asarray(cv2.blur(odds, (3, 3)), dtype=np.float32)
+
+
+def _learned(scene: _Scene, road: Mask) -> Appearance:
+    elsewhere = np.where(scene.plane.below, 1.0, ABOVE_HORIZON_WEIGHT) * ~road
+    return Appearance.learned(scene.look, road.astype(np.float64), elsewhere)
+
+
+def _mixed(before: Appearance | None, now: Appearance, keep: float) -> Appearance:
+    return now if before is None else before.mixed_with(now, keep)
+
+
+def _stands_out(odds: Float, road: Mask) -> bool:
+    """Whether what was cut out looks unlike what was left."""
+    if not road.any() or road.all():
+        return False
+    return float(odds[road].mean() - odds[~road].mean()) > MIN_SEPARATION

@@ -62,8 +62,8 @@ class Look:
 def observe(frame: NDArray[np.uint8], width: int, height: int) -> Look:
     """Reduce an sRGB frame (H, W, 3) to `width` x `height` and measure it."""
     reduced = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
-    reduced = cv2.GaussianBlur(reduced, (3, 3), 0)
-    luma = np.log(reduced @ _LUMA_WEIGHTS + NOISE_FLOOR)
+    reduced = np.asarray(cv2.GaussianBlur(reduced, (3, 3), 0), dtype=np.float32)
+    luma = np.log(reduced @ _LUMA_WEIGHTS + np.float32(NOISE_FLOOR))
     logs = np.log(cv2.blur(reduced, (COLOUR_BLUR_PX, COLOUR_BLUR_PX)) + NOISE_FLOOR)
     warm, cold = logs[..., _RED] - logs[..., _GREEN], logs[..., _BLUE] - logs[..., _GREEN]
 
@@ -126,13 +126,12 @@ class Appearance:
 
 
 def _bin(values: Float, low: float, high: float, bins: int) -> NDArray[np.int64]:
-    return np.clip((values - low) / (high - low) * bins, 0, bins - 1).astype(np.int64)
+    return np.asarray(np.clip((values - low) / (high - low) * bins, 0, bins - 1), dtype=np.int64)
 
 
 def _histogram(bins: NDArray[np.int64], weight: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
     counts = np.bincount(bins.ravel(), weight.ravel(), int(np.prod(shape))).reshape(shape)
-    smooth: NDArray[np.float64] = ndimage.gaussian_filter(counts, SMOOTHING_BINS, mode="nearest", truncate=2.5)
-    return smooth
+    return np.asarray(ndimage.gaussian_filter(counts, SMOOTHING_BINS, mode="nearest", truncate=2.5), dtype=np.float64)
 
 
 def _log_ratio(road: NDArray[np.float64], other: NDArray[np.float64], unseen: float) -> NDArray[np.float64]:

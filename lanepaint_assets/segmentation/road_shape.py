@@ -86,7 +86,7 @@ class RoadPlane:
         """The plane below the vanishing point (x, y)."""
         top = int(np.ceil(y + HORIZON_GAP * height))
         rows = np.arange(height - 1, top - 1, -1)
-        nearness = (rows - y) / (height - y)
+        nearness = ((rows - y) / (height - y)).astype(np.float64)
         offsets = np.linspace(-OFFSET_LIMIT, OFFSET_LIMIT, OFFSETS)
         map_x = (x + offsets[None] * nearness[:, None] * width).astype(np.float32)
         map_y = np.ascontiguousarray(np.broadcast_to(rows[:, None], map_x.shape), dtype=np.float32)
@@ -99,7 +99,7 @@ class RoadPlane:
     @property
     def pixels_a_column(self) -> NDArray[np.float64]:
         """(R,) picture pixels that one column of the plane spans in each row."""
-        return self.nearness * (self.width * (self.offsets[1] - self.offsets[0]))
+        return np.asarray(self.nearness * (self.width * float(self.offsets[1] - self.offsets[0])))
 
     @property
     def ahead(self) -> int:

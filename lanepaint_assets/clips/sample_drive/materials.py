@@ -36,9 +36,9 @@ I64 = NDArray[np.int64]
 
 # Cells a metre of the road maps. A crack is 2 to 4 cm wide; a shadow's soft edge 10 to 30 cm.
 DETAIL_CELLS = (12.0, 20.0)
-SHADE_CELLS = (6.0, 6.0)
+SHADE_CELLS = (9.0, 9.0)
 # Shadows are baked this far to either side of the centreline.
-SHADE_REACH_M = 32.0
+SHADE_REACH_M = 26.0
 # The panorama's lowest and highest elevation, and its size: 0.18 degrees a column, finer rows.
 PANORAMA = (np.radians(-3.0), np.radians(62.0), 460, 2048)
 
@@ -163,9 +163,9 @@ def _light(world: World) -> Light:
     horizon = horizon * (0.45 + 0.4 * (level.mean() + ambient.mean()))
     haze = 0.92 * horizon
     sheen = 0.0 if conditions.overcast else 0.09 * float(np.clip(np.cos(height) ** 4, 0.0, 1.0))
-    exposure = 0.16 / (conditions.asphalt * float(level.mean() + ambient.mean()))
+    exposure = 0.21 / (conditions.asphalt * float(level.mean() + ambient.mean()))
     # The camera exposes for the whole picture: dark asphalt may stay dark and pale concrete pale.
-    exposure = exposure**0.45 * (0.16 / (0.13 * float(level.mean() + ambient.mean()))) ** 0.55
+    exposure = exposure**0.45 * (0.21 / (0.13 * float(level.mean() + ambient.mean()))) ** 0.55
     return Light(
         kernel=np.array([*level, *ambient, *haze, conditions.haze_m, *world.sun, sheen]),
         sun_on_level=level,
@@ -189,7 +189,7 @@ def _road_map(cells: U8, s0: float, d0: float, scale: tuple[float, float]) -> Ro
         # Odd remainders are cut, so that cell borders stay where they are.
         cut = level[: level.shape[0] // 2 * 2 if halve else None, : level.shape[1] // 2 * 2]
         size = (cut.shape[1] // 2, cut.shape[0] // 2 if halve else cut.shape[0])
-        level = cv2.resize(cut, size, interpolation=cv2.INTER_AREA)
+        level = cv2.resize(cut, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
         along, across = along + 1, across + int(halve)
     return RoadMap(np.concatenate(pieces), np.asarray(rows, dtype=np.int64), np.array([s0, d0, *scale]))
 
@@ -210,7 +210,7 @@ def _detail_map(world: World, noise: Float) -> RoadMap:
         base -= 7.0 * np.exp(-(((d - lane) / 0.3) ** 2))
     base += 8.0 * np.clip((np.abs(d - (d0 + d1) / 2) - (d1 - d0) / 2 + 1.6) / 1.0, 0, 1)
     blotches = np.asarray(cv2.resize(noise.astype(np.float32), (shape[1] // 12, 96)), dtype=np.float32)
-    blotches = cv2.resize(blotches, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    blotches = np.asarray(cv2.resize(blotches, (shape[1], shape[0])), dtype=np.float32)
     cells = np.clip(base[:, None] + 26.0 * (blotches - 0.5), 0, 255).astype(np.uint8)
 
     def cell(s: float, at_d: float) -> tuple[int, int]:
@@ -235,7 +235,9 @@ def _detail_map(world: World, noise: Float) -> RoadMap:
             if random.random() < 0.45:
                 steps = np.arange(s, min(s + stretch, s1), 1.5)
                 wobble = at + 0.03 * np.cumsum(random.normal(0, 0.5, steps.size))
-                line = np.asarray([cell(float(a), float(b)) for a, b in zip(steps, wobble, strict=True)], dtype=np.int32)
+                line = np.asarray(
+                    [cell(float(a), float(b)) for a, b in zip(steps, wobble, strict=True)], dtype=np.int32
+                )
                 cv2.polylines(cells, [line], False, int(random.integers(45, 75)), 1, cv2.LINE_AA, 4)
             s += stretch + float(random.uniform(10, 60))
     for _ in range(int(length / 9.0)):
@@ -247,7 +249,9 @@ def _detail_map(world: World, noise: Float) -> RoadMap:
             heading += float(random.normal(0, 0.35))
             s, at_d = s + 0.25 * np.cos(heading), at_d + 0.25 * np.sin(heading)
         line = np.asarray(points, dtype=np.int32)
-        cv2.polylines(cells, [line], False, int(random.integers(40, 85)), 1 + int(random.random() < 0.15), cv2.LINE_AA, 4)
+        cv2.polylines(
+            cells, [line], False, int(random.integers(40, 85)), 1 + int(random.random() < 0.15), cv2.LINE_AA, 4
+        )
     return _road_map(cells, s0, d0, DETAIL_CELLS)
 
 
@@ -277,20 +281,19 @@ def _shade_map(world: World) -> RoadMap:
     foot = line.world(world.trees[:, 0], world.trees[:, 1])
     for tree, base in zip(world.trees, foot, strict=True):
         height, spread = float(tree[2]), float(tree[3])
-        count = int(110 * (spread / 6.0) ** 1.5) + 20
+        count = int(200 * (spread / 6.0) ** 1.5) + 30
         where = random.normal(0, 0.25, (count, 3)) * np.array([spread, spread, 0.8 * height])
         crown = base + where[:, :2] + (0.62 * height + where[:, 2:]).clip(0.25 * height) * throw
-        spots = place(crown, np.full(count, tree[0]))
+        spots = place(crown, np.full(count, tree[0])) // 16
         trunk = place(np.stack([base, base + 0.5 * height * throw]), np.full(2, tree[0]))
         cv2.line(cells, trunk[0].tolist(), trunk[1].tolist(), 40, 2, cv2.LINE_AA, 4)
-        for spot, size in zip(spots, random.uniform(0.12, 0.45, count), strict=True):
-            gray = int(random.integers(10, 90))
-            axes = (max(round(size * along * 1.25), 1), max(round(size * across * 0.8), 1))
-            center = (int(spot[0]) >> 4, int(spot[1]) >> 4)
-            if 0 <= center[1] < shape[0]:
-                cv2.ellipse(cells, center, axes, float(random.uniform(0, 180)), 0, 360, gray, -1)
-    # The sun is half a degree wide: from a crown 8 m up the edge of a shadow is about 15 cm soft.
-    soft = cv2.GaussianBlur(cells, (0, 0), 0.17 * along)
+        # Leaf clusters of 20 to 80 cm; the light between them makes the dapples.
+        axes = np.maximum(random.uniform(0.1, 0.4, (count, 2)) * SHADE_CELLS, 1).astype(np.int32)
+        tilt, gray = random.uniform(0, 180, count), random.integers(8, 80, count)
+        for i in np.flatnonzero((spots[:, 1] >= 0) & (spots[:, 1] < shape[0])).tolist():
+            cv2.ellipse(cells, spots[i].tolist(), axes[i].tolist(), float(tilt[i]), 0, 360, int(gray[i]), -1)
+    # The sun is half a degree wide: from a crown 8 m up the edge of a shadow is about 13 cm soft.
+    soft = np.asarray(cv2.GaussianBlur(cells, (0, 0), 0.13 * along), dtype=np.uint8)
     return _road_map(soft, s0, d0, SHADE_CELLS)
 
 
@@ -303,7 +306,7 @@ def _fractal_skyline(random: np.random.Generator, columns: int, roughness: float
 
 
 def _panorama(world: World, light: Light, noise: Float) -> F32:
-    """Sky with clouds, two ranges of hills and a line of far trees, all around: (rows, columns, 3), bottom row first."""
+    """Sky with clouds, hills and far trees, all around: (rows, columns, 3), bottom row first."""
     random = world.random(6)
     low, high, rows, columns = PANORAMA
     elevation = np.linspace(low, high, rows)[:, None]
@@ -328,20 +331,26 @@ def _panorama(world: World, light: Light, noise: Float) -> F32:
     # Clouds lie on a level ceiling, so that they crowd together towards the horizon.
     ceiling = 1.0 / (np.tan(np.maximum(elevation, 0.005)) + 0.10)
     scale = float(random.uniform(26, 46))
-    at_x = (ceiling * np.cos(azimuth) * scale).astype(np.float32) % 512
-    at_y = (ceiling * np.sin(azimuth) * scale).astype(np.float32) % 512
-    cloud = cv2.remap(noise.astype(np.float32), at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-    finer = cv2.remap(
-        noise.astype(np.float32), at_x * 3.1 % 512, at_y * 3.1 % 512, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
+    cloud, finer = (
+        cv2.remap(
+            noise.astype(np.float32),
+            (ceiling * np.cos(azimuth) * scale * detail % 512).astype(np.float32),
+            (ceiling * np.sin(azimuth) * scale * detail % 512).astype(np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_WRAP,
+        )
+        for detail in (1.0, 3.1)
     )
     cover = float(random.uniform(0.45, 0.62))
-    thick = np.clip((cloud * 0.75 + finer * 0.25 - cover) * 5.0, 0, 1)
+    thick = np.clip((cloud * 0.75 + finer * 0.25 - cover) * 6.0, 0, 1) ** 1.3
     thick *= np.clip(elevation / 0.12, 0, 1)
-    white = (light.sun_on_level * 1.3 + light.ambient) * 0.62
+    white = (light.sun_on_level * 1.5 + light.ambient) * 0.8
+    # Thick parts are grey below; edges towards the sun glow.
+    belly = np.clip((cloud - cover - 0.04) * 4.0, 0, 1)[..., None]
     if overcast:
         sky *= (0.86 + 0.3 * cv2.GaussianBlur(cloud, (0, 0), 3.0))[..., None]
     else:
-        sky = sky + 0.85 * thick[..., None] * (white * (1.05 - 0.35 * thick[..., None]) - sky)
+        sky = sky + 0.85 * thick[..., None] * (white * (1.05 - 0.42 * belly) - sky)
     lit = light.sun_on_level + light.ambient
     city = world.conditions.scenario.name == "city_traffic"
     for hue, far, base, swing, roughness in (

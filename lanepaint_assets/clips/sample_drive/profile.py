@@ -127,7 +127,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         wear=(0.10, 0.40),
         trees_per_100_m=(4, 9),
         tree_distance_m=(3, 9),
-        buildings_per_100_m=(4, 6),
+        buildings_per_100_m=(5, 8),
         building_distance_m=(7, 14),
         vehicles=(8, 13),
         sun_height_deg=(16, 45),
@@ -171,7 +171,7 @@ class Conditions:
 
 def draw_conditions(seed: int, clip_index: int) -> Conditions:
     """Draw the conditions of one clip; the same arguments always give the same clip."""
-    random = np.random.default_rng([PROFILE_VERSION, seed, clip_index, 1])
+    random = np.random.default_rng([PROFILE_VERSION, seed, clip_index, 36])
 
     def between(limits: Range) -> float:
         return float(random.uniform(*limits))

@@ -1,6 +1,7 @@
 """Frames of one clip: poses the cameras, gathers what stands and drives around, calls the pixel loops.
 
-Called by `write.py`. `ClipRenderer.frame` may be called from several threads at once: it changes nothing that is shared.
+Called by `write.py`. `ClipRenderer.frame` may be called from several threads at once:
+all they share is a cache of scenes, where the worst race computes one twice.
 """
 
 from __future__ import annotations
@@ -11,14 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lanepaint_assets.clips.sample_drive.kernels import (
-    BACKGROUND,
-    FIRST_VEHICLE,
-    KEEPS_LABEL,
-    cast_background,
-    develop,
-    draw_panels,
-)
+from lanepaint_assets.clips.sample_drive.ground_kernel import BACKGROUND, FIRST_VEHICLE, cast_background
 from lanepaint_assets.clips.sample_drive.materials import (
     FACADES,
     POST,
@@ -27,6 +21,7 @@ from lanepaint_assets.clips.sample_drive.materials import (
     Materials,
     bake_materials,
 )
+from lanepaint_assets.clips.sample_drive.panel_kernels import KEEPS_LABEL, develop, draw_panels
 from lanepaint_assets.clips.sample_drive.world import EGO_RATE_HZ, Vehicle, World
 from lanepaint_assets.rendering.cameras import FThetaLens, RigCamera
 
@@ -136,8 +131,8 @@ class ClipRenderer:
         picture = np.empty((*shape, 3), dtype=np.uint8)
         spot = (int(track.times_us[index]) * 7919) & 0xFFFF
         # A lens spreads a point over about one pixel.
-        radiance = cv2.GaussianBlur(radiance, (3, 3), LENS_BLUR_PX)
-        develop(picture, radiance, track.falloff, self._curve, look.static, spot & 255, spot >> 8, NOISE)
+        blurred = np.asarray(cv2.GaussianBlur(radiance, (3, 3), LENS_BLUR_PX), dtype=np.float32)
+        develop(picture, blurred, track.falloff, self._curve, look.static, spot & 255, spot >> 8, NOISE)
         return Frame(picture, label)
 
     def vehicle_poses(self, time_us: int) -> Float:
@@ -268,9 +263,7 @@ class ClipRenderer:
         rows[:, 15] = 1.0
         return rows, np.linalg.norm(eye - middle, axis=1)
 
-    def _shadows(
-        self, x: float, y: float, heading: float, size: tuple[float, float, float], middle: float
-    ) -> Float:
+    def _shadows(self, x: float, y: float, heading: float, size: tuple[float, float, float], middle: float) -> Float:
         """The dark under a vehicle, and its shadow in the sun, as two patches on the road."""
         ahead = np.array([np.cos(heading), np.sin(heading)])
         left = np.array([-ahead[1], ahead[0]])

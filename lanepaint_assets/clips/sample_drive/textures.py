@@ -15,6 +15,7 @@ from lanepaint_assets.clips.sample_drive.world import VehicleKind
 
 Float = NDArray[np.float64]
 F32 = NDArray[np.float32]
+Rgb = tuple[float, float, float]
 I64 = NDArray[np.int64]
 
 NOISE_SIZE = 512
@@ -30,7 +31,7 @@ def tileable_noise(random: np.random.Generator, exponent: float, low_cut: float 
     spectrum = np.fft.fft2(random.normal(size=(NOISE_SIZE, NOISE_SIZE))) * radius ** (-exponent / 2)
     spectrum[radius < low_cut] = 0.0
     field = np.real(np.fft.ifft2(spectrum))
-    return np.clip(0.5 + 0.16 * field / field.std(), 0.0, 1.0)
+    return np.asarray(np.clip(0.5 + 0.16 * field / field.std(), 0.0, 1.0), dtype=np.float64)
 
 
 def noise_pyramid(field: Float) -> tuple[F32, I64]:
@@ -65,15 +66,21 @@ def build_atlas(pictures: list[F32]) -> Atlas:
             pieces.append(level.reshape(-1, 4))
             offset += height * width
             if depth + 1 < LEVELS:
-                level = cv2.resize(level, (max(width // 2, 1), max(height // 2, 1)), interpolation=cv2.INTER_AREA)
+                half = (max(width // 2, 1), max(height // 2, 1))
+                level = cv2.resize(level, half, interpolation=cv2.INTER_AREA).astype(np.float32)
     return Atlas(np.concatenate(pieces).astype(np.float32), table)
+
+
+def _times(color: Rgb, factor: float) -> Rgb:
+    """A lighter or darker shade."""
+    return (min(color[0] * factor, 1.0), min(color[1] * factor, 1.0), min(color[2] * factor, 1.0))
 
 
 def _blank(height: int, width: int) -> F32:
     return np.zeros((height, width, 4), dtype=np.float32)
 
 
-def _paint(picture: F32, mask: NDArray[np.uint8], color: Float | tuple[float, float, float]) -> None:
+def _paint(picture: F32, mask: NDArray[np.uint8], color: Float | Rgb) -> None:
     """Cover `picture` with `color` where `mask` (0..255) says, in place."""
     share = (mask.astype(np.float32) / 255.0)[..., None]
     picture *= 1.0 - share
@@ -81,7 +88,7 @@ def _paint(picture: F32, mask: NDArray[np.uint8], color: Float | tuple[float, fl
     picture[..., 3:] += share
 
 
-def _polygon(picture: F32, points: list[tuple[float, float]], color: tuple[float, float, float]) -> None:
+def _polygon(picture: F32, points: list[tuple[float, float]], color: Rgb) -> None:
     """Fill a polygon given in 0..1 of the picture, y from the top."""
     height, width = picture.shape[:2]
     mask = np.zeros((height, width), np.uint8)
@@ -90,7 +97,7 @@ def _polygon(picture: F32, points: list[tuple[float, float]], color: tuple[float
     _paint(picture, mask, color)
 
 
-def _disc(picture: F32, x: float, y: float, rx: float, ry: float, color: tuple[float, float, float]) -> None:
+def _disc(picture: F32, x: float, y: float, rx: float, ry: float, color: Rgb) -> None:
     height, width = picture.shape[:2]
     mask = np.zeros((height, width), np.uint8)
     center = (round(x * width * 16), round(y * height * 16))
@@ -210,24 +217,24 @@ def shadow_picture() -> F32:
 
 def cloth_picture() -> F32:
     """Plain white, for painted sheet metal: panels multiply it by their own colour; 16 x 16."""
-    picture = np.ones((16, 16, 4), dtype=np.float32)
-    return picture
+    return np.ones((16, 16, 4), dtype=np.float32)
 
 
-def trapezoid_picture(color: tuple[float, float, float], inset: float, rim: tuple[float, float, float]) -> F32:
+def trapezoid_picture(color: Rgb, inset: float, rim: Rgb) -> F32:
     """A window narrower at the top by `inset` of its width on each side, 128 x 64."""
     picture = _blank(64, 128)
     _polygon(picture, [(0.0, 1.0), (1.0, 1.0), (1 - inset, 0.0), (inset, 0.0)], rim)
     _polygon(picture, [(0.06, 0.95), (0.94, 0.95), (0.95 - inset, 0.08), (0.05 + inset, 0.08)], color)
-    _polygon(picture, [(0.1, 0.8), (0.5, 0.8), (0.45, 0.45), (0.12, 0.5)], tuple(3.5 * c for c in color))  # type: ignore[arg-type]
+    _polygon(picture, [(0.1, 0.8), (0.5, 0.8), (0.45, 0.45), (0.12, 0.5)], _times(color, 3.5))
     return picture
 
 
-def side_picture(kind: VehicleKind, body: tuple[float, float, float]) -> F32:
+def side_picture(kind: VehicleKind, body: Rgb) -> F32:
     """A vehicle from its left side, driving to the left, 256 x 96: silhouette, windows, wheels, sills, lamps."""
     picture = _blank(96, 256)
-    dark = tuple(0.55 * c for c in body)
-    light = tuple(min(1.25 * c + 0.02, 1.0) for c in body)
+    dark = _times(body, 0.55)
+    light = _times(body, 1.25)
+    wheels: tuple[float, ...]
     if kind == "truck":
         _polygon(picture, [(0.22, 0.03), (0.99, 0.03), (0.99, 0.74), (0.22, 0.74)], (0.55, 0.55, 0.53))
         _polygon(picture, [(0.01, 0.72), (0.01, 0.42), (0.05, 0.18), (0.2, 0.18), (0.2, 0.8), (0.01, 0.8)], body)
@@ -235,7 +242,16 @@ def side_picture(kind: VehicleKind, body: tuple[float, float, float]) -> F32:
         _polygon(picture, [(0.2, 0.74), (0.99, 0.74), (0.99, 0.84), (0.2, 0.84)], (0.03, 0.03, 0.03))
         wheels, radius = (0.12, 0.7, 0.84), (0.055, 0.145)
     elif kind == "van":
-        hull = [(0.01, 0.82), (0.01, 0.55), (0.12, 0.42), (0.24, 0.08), (0.3, 0.04), (0.97, 0.04), (0.99, 0.1), (0.99, 0.82)]
+        hull = [
+            (0.01, 0.82),
+            (0.01, 0.55),
+            (0.12, 0.42),
+            (0.24, 0.08),
+            (0.3, 0.04),
+            (0.97, 0.04),
+            (0.99, 0.1),
+            (0.99, 0.82),
+        ]
         _polygon(picture, hull, body)
         _polygon(picture, [(0.17, 0.42), (0.26, 0.13), (0.4, 0.13), (0.4, 0.42)], GLASS)
         _polygon(picture, [(0.01, 0.74), (0.99, 0.74), (0.99, 0.84), (0.01, 0.84)], dark)
@@ -263,13 +279,10 @@ def side_picture(kind: VehicleKind, body: tuple[float, float, float]) -> F32:
     return picture
 
 
-def end_picture(kind: VehicleKind, body: tuple[float, float, float], rear: bool, belt: float) -> F32:
-    """The upright part of a vehicle's rear or front, 128 x 96: lamps, plate, bumper, wheels below.
-
-    `belt` is the height of the part as a share of its width; only its proportions matter.
-    """
+def end_picture(kind: VehicleKind, body: Rgb, rear: bool, width_m: float, height_m: float) -> F32:
+    """The upright part of a vehicle's rear or front, 128 x 96: lamps, plate, bumper, wheels below."""
     picture = _blank(96, 128)
-    dark = tuple(0.5 * c for c in body)
+    dark = _times(body, 0.5)
     _polygon(picture, [(0.04, 0.7), (0.17, 0.7), (0.17, 1.0), (0.04, 1.0)], RUBBER)
     _polygon(picture, [(0.83, 0.7), (0.96, 0.7), (0.96, 1.0), (0.83, 1.0)], RUBBER)
     _polygon(picture, [(0.17, 0.8), (0.83, 0.8), (0.83, 0.88), (0.17, 0.88)], (0.01, 0.01, 0.01))
@@ -287,7 +300,10 @@ def end_picture(kind: VehicleKind, body: tuple[float, float, float], rear: bool,
         _polygon(picture, [(left, low), (right, low + 0.03), (right, high - 0.06), (left, high)], lamp)
     if not rear:
         _polygon(picture, [(0.26, 0.3), (0.74, 0.3), (0.7, 0.55), (0.3, 0.55)], (0.02, 0.02, 0.022))
-    plate = 0.46 if rear else 0.62
-    _polygon(picture, [(0.38, plate), (0.62, plate), (0.62, plate + 0.13 * belt / 0.55), (0.38, plate + 0.13 * belt / 0.55)],
-             (0.6, 0.6, 0.57))  # fmt: skip
+    # A plate is 0.52 m wide and 0.11 m high.
+    top = 0.46 if rear else 0.62
+    half, bottom = 0.26 / width_m, top + 0.12 / height_m
+    _polygon(
+        picture, [(0.5 - half, top), (0.5 + half, top), (0.5 + half, bottom), (0.5 - half, bottom)], (0.6, 0.6, 0.57)
+    )
     return _frame_off(picture)

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanepaint_assets.clips.egomotion import Egomotion
-from lanepaint_assets.clips.sample_drive.world import Color, Count, Marking, MarkingKind, Pattern, VehicleKind, World
+from lanepaint_assets.clips.sample_drive.layout import Color, Count, Marking, MarkingKind, Pattern
+from lanepaint_assets.clips.sample_drive.world import VehicleKind, World
 
 Float = NDArray[np.float64]
 Role = Literal["ego_left", "ego_right", "other"]
@@ -143,9 +144,12 @@ def write_truth(
     place.mkdir(parents=True)
     line = world.centreline
     s = np.arange(
-        max(line.first_m, np.floor(world.ego_s_m[0] - LINE_BEFORE_M)), min(line.last_m, world.ego_s_m[-1] + LINE_AFTER_M)
+        max(line.first_m, np.floor(world.ego_s_m[0] - LINE_BEFORE_M)),
+        min(line.last_m, world.ego_s_m[-1] + LINE_AFTER_M),
     )
-    points = [np.column_stack([line.world(s, np.full(s.size, m.d_m)), np.zeros(s.size)]) for m in world.section.markings]
+    points = [
+        np.column_stack([line.world(s, np.full(s.size, m.d_m)), np.zeros(s.size)]) for m in world.section.markings
+    ]
     conditions = asdict(world.conditions) | {"scenario": world.conditions.scenario.name}
     text = {
         "clip_id": world.clip_id,
@@ -184,7 +188,9 @@ def read_truth(folder: Path, clip_id: str) -> ClipTruth:
     place = folder / "truth" / clip_id
     if not place.is_dir():
         known = sorted(p.name for p in (folder / "truth").glob("*"))
-        raise FileNotFoundError(f"{folder} has no truth of clip {clip_id!r}; it has {', '.join(known) or 'none at all'}")
+        raise FileNotFoundError(
+            f"{folder} has no truth of clip {clip_id!r}; it has {', '.join(known) or 'none at all'}"
+        )
     text = json.loads((place / "lines.json").read_text())
     with np.load(place / "motion.npz") as motion, np.load(place / "masks.npz") as masks:
         lines = []
@@ -193,7 +199,9 @@ def read_truth(folder: Path, clip_id: str) -> ClipTruth:
             marking = Marking(**row)
             lines.append(TrueLine(role=role, points_m=points, s_m=motion["line_s_m"], **asdict(marking)))
         vehicles = tuple(
-            TrueVehicle(row["kind"], (row["size_m"][0], row["size_m"][1], row["size_m"][2]), motion["vehicle_poses"][:, i])
+            TrueVehicle(
+                row["kind"], (row["size_m"][0], row["size_m"][1], row["size_m"][2]), motion["vehicle_poses"][:, i]
+            )
             for i, row in enumerate(text["vehicles"])
         )
         return ClipTruth(

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanepaint_assets.clips.sample_drive.textures import (
-    GLASS,
     F32,
+    GLASS,
     end_picture,
     side_picture,
     trapezoid_picture,
@@ -55,8 +55,8 @@ def build_model(vehicle: Vehicle, pictures: list[F32], plain: int) -> VehicleMod
         lower[:, ::-1].copy(),
         upper,
         upper[:, ::-1].copy(),
-        end_picture(kind, body, True, lower_z / width),
-        end_picture(kind, body, False, lower_z / width),
+        end_picture(kind, body, True, width, lower_z),
+        end_picture(kind, body, False, width, lower_z),
         trapezoid_picture(GLASS, 0.1, body),
     ]
     half, mid = width / 2, length / 2
@@ -75,7 +75,9 @@ def build_model(vehicle: Vehicle, pictures: list[F32], plain: int) -> VehicleMod
         textures.append(texture)
         tints.append(tint)
 
-    def cap(x0: float, z0: float, x1: float, z1: float, inset: float, texture: int, tint: tuple[float, float, float]) -> None:
+    def cap(
+        x0: float, z0: float, x1: float, z1: float, inset: float, texture: int, tint: tuple[float, float, float]
+    ) -> None:
         # A plate across the vehicle from (x0, z0) up or back to (x1, z1).
         panel((x0, half - inset, z0), (0, -width + 2 * inset, 0), (x1 - x0, 0, z1 - z0), texture, tint)
 

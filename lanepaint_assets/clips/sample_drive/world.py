@@ -19,14 +19,10 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
 from lanepaint_assets.clips.egomotion import Egomotion
+from lanepaint_assets.clips.sample_drive.layout import Section, draw_section
 from lanepaint_assets.clips.sample_drive.profile import PROFILE_VERSION, Conditions, draw_conditions
 
 Float = NDArray[np.float64]
-MarkingKind = Literal["edge", "lane", "centre"]
-# The words of the platform's lane attributes; as plain words, because clips come before lanes.
-Count = Literal["single", "double"]
-Color = Literal["white", "yellow"]
-Pattern = Literal["solid", "dashed"]
 VehicleKind = Literal["car", "suv", "van", "truck"]
 
 # The road is built this far behind and ahead of the drive, so that every camera sees road to the horizon.
@@ -88,43 +84,6 @@ class Centreline:
     def table(self) -> Float:
         """(N, 5) x, y, tangent x, tangent y, curvature, as the pixel loops want it."""
         return np.stack([self.x, self.y, np.cos(self.heading), np.sin(self.heading), self.curvature], axis=1)
-
-
-@dataclass(frozen=True)
-class Marking:
-    """One lane line along the whole road.
-
-    Attributes:
-        d_m: lateral place of its middle.
-        stroke_m: painted width of one stroke; `spacing_m` between the inner edges of a double line's strokes.
-        dash_m, period_m, phase_m: painted length, repeat, and the arc length where a dash starts; 0 for solid lines.
-        wear: share of the paint that is lost, on average.
-    """
-
-    d_m: float
-    kind: MarkingKind
-    count: Count
-    color: Color
-    pattern: Pattern
-    stroke_m: float
-    spacing_m: float
-    dash_m: float
-    period_m: float
-    phase_m: float
-    wear: float
-
-
-@dataclass(frozen=True)
-class Section:
-    """The road's cross-section: paved from `right_m` to `left_m`, gravel beside it, the ego lane's middle and width."""
-
-    right_m: float
-    left_m: float
-    gravel_m: float
-    ego_lane_m: float
-    lane_width_m: float
-    lanes: tuple[tuple[float, int], ...]
-    markings: tuple[Marking, ...]
 
 
 @dataclass(frozen=True)
@@ -210,101 +169,9 @@ def _curvature(conditions: Conditions, length_m: float, random: np.random.Genera
     return gaussian_filter1d(np.asarray(curve, dtype=np.float64), 6.0)
 
 
-def _markings(conditions: Conditions, random: np.random.Generator) -> Section:
-    """The cross-section and its lines, by layout. Dash lengths are those of the two countries' manuals."""
-    layout = conditions.layout
-    american = layout.startswith("us")
-    narrow = 0.10 if american else 0.12
-    dash, period = (3.05, 12.19) if american else ((6.0, 18.0) if layout == "de_autobahn" else (4.0, 12.0))
-    if layout == "de_four_lane":
-        dash, period = 3.0, 9.0
-    lines: list[Marking] = []
-
-    def line(d: float, kind: MarkingKind, color: Color, pattern: Pattern, count: Count, stroke: float) -> None:
-        dashed = pattern == "dashed"
-        lines.append(
-            Marking(
-                d_m=d,
-                kind=kind,
-                count=count,
-                color=color,
-                pattern=pattern,
-                stroke_m=stroke,
-                spacing_m=0.12 if count == "double" else 0.0,
-                dash_m=dash if dashed else 0.0,
-                period_m=period if dashed else 0.0,
-                phase_m=float(random.uniform(0, period)) if dashed else 0.0,
-                wear=float(np.clip(conditions.wear * random.uniform(0.7, 1.3), 0.02, 0.6)),
-            )
-        )
-
-    def white_edge(d: float, stroke: float) -> None:
-        line(d, "edge", "white", "solid", "single", stroke)
-
-    if layout in ("us_highway", "de_autobahn"):
-        count = int(random.integers(2, 4))
-        width = 3.66 if american else 3.6
-        edges = [-i * width for i in range(count + 1)]
-        stroke = 0.15
-        line(0.0, "edge", "yellow" if american else "white", "solid", "single", stroke)
-        for d in edges[1:-1]:
-            line(d, "lane", "white", "dashed", "single", stroke)
-        white_edge(edges[-1], stroke)
-        lanes = tuple((d - width / 2, 1) for d in edges[:-1])
-        ego_lane = lanes[int(random.integers(len(lanes)))][0]
-        return Section(
-            right_m=edges[-1] - float(random.uniform(1.2, 3.0)),
-            left_m=float(random.uniform(0.6, 1.4)),
-            gravel_m=float(random.uniform(0.3, 1.0)),
-            ego_lane_m=ego_lane,
-            lane_width_m=width,
-            lanes=lanes,
-            markings=tuple(lines),
-        )
-    if layout in ("us_four_lane", "de_four_lane"):
-        width = float(random.uniform(3.1, 3.4))
-        center: Color = "yellow" if american else "white"
-        line(0.0, "centre", center, "solid", "double", narrow)
-        for side in (-1, 1):
-            line(side * width, "lane", "white", "dashed", "single", narrow)
-            if conditions.edge_lines:
-                white_edge(side * (2 * width - 0.1), narrow)
-        lanes = ((-width / 2, 1), (-1.5 * width, 1), (width / 2, -1), (1.5 * width, -1))
-        edge = 2 * width + float(random.uniform(0.3, 1.5))
-        return Section(
-            right_m=-edge,
-            left_m=edge,
-            gravel_m=float(random.uniform(1.0, 3.0)),
-            ego_lane_m=lanes[int(random.integers(2))][0],
-            lane_width_m=width,
-            lanes=lanes,
-            markings=tuple(lines),
-        )
-    width = float(random.uniform(3.0, 3.6))
-    if layout == "us_double_yellow":
-        line(0.0, "centre", "yellow", "solid", "double", narrow)
-    elif layout == "us_dashed_yellow":
-        line(0.0, "centre", "yellow", "dashed", "single", narrow)
-    elif layout == "double_white":
-        line(0.0, "centre", "white", "solid", "double", narrow)
-    else:
-        line(0.0, "centre", "white", "dashed", "single", narrow)
-    if conditions.edge_lines:
-        white_edge(-width, narrow)
-        white_edge(width, narrow)
-    edge = width + float(random.uniform(0.15, 0.9))
-    return Section(
-        right_m=-edge,
-        left_m=edge,
-        gravel_m=float(random.uniform(0.4, 1.5)),
-        ego_lane_m=-width / 2,
-        lane_width_m=width,
-        lanes=((-width / 2, 1), (width / 2, -1)),
-        markings=tuple(lines),
-    )
-
-
-def _speed(curvature: Float, start_m: float, conditions: Conditions, seconds: float, random: np.random.Generator) -> Float:
+def _speed(
+    curvature: Float, start_m: float, conditions: Conditions, seconds: float, random: np.random.Generator
+) -> Float:
     """Arc length (N,) at 100 Hz from -0.6 s on: slows for bends, breathes on straights."""
     steps = round((seconds + 2 * EGO_MARGIN_S) * EGO_RATE_HZ) + 1
     limit = np.minimum(conditions.speed_mps, np.sqrt(LATERAL_LIMIT_MPS2 / np.maximum(np.abs(curvature), 1e-5)))
@@ -351,7 +218,9 @@ def _body_angles(
     return pitch, np.asarray(roll, dtype=np.float64)
 
 
-def _traffic(world_s: Float, section: Section, conditions: Conditions, random: np.random.Generator) -> tuple[Vehicle, ...]:
+def _traffic(
+    world_s: Float, section: Section, conditions: Conditions, random: np.random.Generator
+) -> tuple[Vehicle, ...]:
     """Vehicles lane by lane, far enough apart never to touch."""
     paints = (
         (0.62, 0.62, 0.63), (0.03, 0.03, 0.035), (0.25, 0.26, 0.28), (0.35, 0.02, 0.02), (0.03, 0.07, 0.22),
@@ -414,7 +283,9 @@ def _roadside(
                     facade=int(random.integers(4)),
                 )
             )
-            cursor += 2 * half_along + max(float(random.exponential(200.0 / conditions.buildings_per_100_m)) - 22.0, 1.5)
+            cursor += 2 * half_along + max(
+                float(random.exponential(200.0 / conditions.buildings_per_100_m)) - 22.0, 1.5
+            )
         count = int(conditions.trees_per_100_m * length / 200.0)
         near, far = scenario.tree_distance_m
         # Trees stand in groups: density follows a smooth random profile.
@@ -433,9 +304,10 @@ def _roadside(
     for side in (-1, 1):
         edge = side * ((section.left_m if side > 0 else -section.right_m) + half_gravel + 0.25)
         if conditions.guard_rail:
-            for s in np.arange(centreline.first_m, centreline.last_m - 8, 8.0):
-                if np.sin(s / 70.0 + 2 * side + conditions.radius_m) > (-0.2 if scenario.name == "open_highway" else 0.3):
-                    rails.append((float(s), edge, 8.0))
+            places = np.arange(centreline.first_m, centreline.last_m - 8, 8.0)
+            share = -0.2 if scenario.name == "open_highway" else 0.3
+            there = np.sin(places / 70.0 + 2 * side + conditions.radius_m) > share
+            rails.extend((float(s), edge, 8.0) for s in places[there])
         posts.extend((float(s), edge) for s in np.arange(centreline.first_m, centreline.last_m, 50.0))
     return (
         np.asarray(trees, dtype=np.float64).reshape(-1, 5),
@@ -449,7 +321,7 @@ def build_world(seed: int, clip_index: int, seconds: float) -> World:
     """Lay out one clip. The same arguments give the same world, to the last bit on one machine."""
     conditions = draw_conditions(seed, clip_index)
     random = np.random.default_rng([PROFILE_VERSION, seed, clip_index, 2])
-    section = _markings(conditions, random)
+    section = draw_section(conditions, random)
     length = BEHIND_M + conditions.speed_mps * 1.15 * (seconds + 2) + AHEAD_M
     curvature = _curvature(conditions, length, random)
     along = _speed(curvature, BEHIND_M, conditions, seconds, random)

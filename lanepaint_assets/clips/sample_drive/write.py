@@ -7,7 +7,6 @@ Called through `write_sample_drive` by the command line, the demo, tests and ben
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import shutil
@@ -21,19 +20,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from lanepaint_assets.clips.encoding import write_video
-from lanepaint_assets.clips.sample_drive.kernels import FIRST_VEHICLE, ROAD
+from lanepaint_assets.clips.sample_drive.ground_kernel import FIRST_VEHICLE, ROAD
 from lanepaint_assets.clips.sample_drive.profile import PROFILE_VERSION
-from lanepaint_assets.clips.sample_drive.render import EGO_MIDDLE_M, EGO_SIZE_M, CameraTrack, ClipRenderer, Frame
+from lanepaint_assets.clips.sample_drive.render import CameraTrack, ClipRenderer, Frame
 from lanepaint_assets.clips.sample_drive.rig import FRONT_CAMERA, MOUNTS, frame_times_us, sample_camera
+from lanepaint_assets.clips.sample_drive.tables import (
+    CALIBRATIONS,
+    Row,
+    add_calibration,
+    motion_table,
+    parquet_bytes,
+    write_calibration,
+    write_indices,
+)
 from lanepaint_assets.clips.sample_drive.truth import write_truth
 from lanepaint_assets.clips.sample_drive.world import World, build_world, clip_identifier
-from lanepaint_assets.rendering.cameras import FThetaLens, RigCamera
+from lanepaint_assets.rendering.cameras import RigCamera
 
 Progress = Callable[[int, int, str], None]
-Row = dict[str, object]
 
 # Written last: a folder without it is not a finished sample drive.
 MARKER = "sample_drive.json"
@@ -43,7 +49,6 @@ GENERATOR_VERSION = 1
 FRONT_WEIGHT = 8
 # About what a 1080p consumer encoder leaves; higher would be unrealistically clean.
 CRF = 19
-CALIBRATIONS = ("camera_intrinsics", "sensor_extrinsics", "vehicle_dimensions")
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,9 @@ class _Order:
 
     def size(self, camera: str) -> tuple[int, int]:
         return (self.width, self.height) if camera == FRONT_CAMERA else self.other_size
+
+    def rig(self, world: World) -> dict[str, RigCamera]:
+        return {name: sample_camera(name, world.conditions, *self.size(name)) for name in self.cameras}
 
     def drive(self, folder: Path) -> SampleDrive:
         clips = [clip_identifier(self.seed, i) for i in range(self.chunks * self.clips_per_chunk)]
@@ -146,7 +154,9 @@ def write_sample_drive(
 def _validate(order: _Order) -> None:
     sizes = [order.width, order.height, *order.other_size]
     if order.chunks < 1 or order.clips_per_chunk < 1:
-        raise ValueError(f"a sample drive needs 1 chunk and 1 clip or more, not {order.chunks} x {order.clips_per_chunk}")
+        raise ValueError(
+            f"a sample drive needs 1 chunk and 1 clip or more, not {order.chunks} x {order.clips_per_chunk}"
+        )
     if not 0.2 <= order.seconds <= 120:
         raise ValueError(f"a clip of {order.seconds} s cannot be made; allowed are 0.2 to 120 s")
     if not 1 <= order.fps <= 60:
@@ -204,7 +214,7 @@ def _generate(folder: Path, order: _Order, progress: Progress | None) -> None:
         if progress is not None:
             progress(done, total, what)
 
-    _write_indices(folder, drive)
+    write_indices(folder, drive.chunks, drive.cameras)
     workers = max(2, min(os.cpu_count() or 2, 8))
     with ThreadPoolExecutor(workers) as pool:
         number = 0
@@ -222,8 +232,8 @@ def _generate(folder: Path, order: _Order, progress: Progress | None) -> None:
                 what = f"clip {number} of {len(drive.clip_ids)}, {renderer.world.conditions.scenario.name}"
                 for camera in order.cameras:
                     _render_camera(folder, archives[camera], renderer, camera, order, pool, step, what, workers)
-                _calibrate(tables, renderer.world, order)
-                motions[f"{clip_id}.egomotion.parquet"] = _motion_table(renderer.world)
+                add_calibration(tables, clip_id, order.rig(renderer.world))
+                motions[f"{clip_id}.egomotion.parquet"] = motion_table(renderer.world)
             for archive in archives.values():
                 archive.close()
             motion = folder / "labels" / "egomotion" / f"egomotion.chunk_{chunk:04d}.zip"
@@ -231,7 +241,7 @@ def _generate(folder: Path, order: _Order, progress: Progress | None) -> None:
             with zipfile.ZipFile(motion, "w") as archive:
                 for name, data in motions.items():
                     _add(archive, name, data)
-            _write_calibration(folder, chunk, tables)
+            write_calibration(folder, chunk, tables)
 
 
 def _prepare(order: _Order, number: int) -> ClipRenderer:
@@ -275,10 +285,10 @@ def _render_camera(
     write_video(video, pictures(), float(order.fps), crf=CRF)
     _add(archive, video.name, video.read_bytes())
     video.unlink()
-    _add(archive, f"{world.clip_id}.{name}.timestamps.parquet", _parquet(pd.DataFrame({"timestamp": times})))
+    _add(archive, f"{world.clip_id}.{name}.timestamps.parquet", parquet_bytes(pd.DataFrame({"timestamp": times})))
     boxes = {"frame_index": "int64", "x1": "float64", "y1": "float64", "x2": "float64", "y2": "float64"}
     empty = pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in boxes.items()})
-    _add(archive, f"{world.clip_id}.{name}.blurred_boxes.parquet", _parquet(empty))
+    _add(archive, f"{world.clip_id}.{name}.blurred_boxes.parquet", parquet_bytes(empty))
     if front:
         poses = np.stack([renderer.vehicle_poses(int(t)) for t in times])
         write_truth(folder, world, times, (width, height), np.stack(road), np.stack(vehicles), poses)
@@ -295,90 +305,6 @@ def _in_order(renderer: ClipRenderer, track: CameraTrack, pool: ThreadPoolExecut
         yield frame.result()
 
 
-def _calibrate(tables: dict[str, list[Row]], world: World, order: _Order) -> None:
-    for name in order.cameras:
-        camera = sample_camera(name, world.conditions, *order.size(name))
-        tables["camera_intrinsics"].append({"clip_id": world.clip_id, "camera_name": name, **_intrinsics(camera)})
-        x, y, z, w = Rotation.from_matrix(camera.rotation).as_quat()
-        place = dict(zip(("x", "y", "z"), camera.position_m.tolist(), strict=True))
-        turn = {"qx": x, "qy": y, "qz": z, "qw": w}
-        tables["sensor_extrinsics"].append({"clip_id": world.clip_id, "sensor_name": name, **turn, **place})
-    length, width, height = EGO_SIZE_M
-    tables["vehicle_dimensions"].append(
-        {"clip_id": world.clip_id, "length": length, "width": width, "height": height,
-         "rear_axle_to_bbox_center": EGO_MIDDLE_M, "wheelbase": 2.85, "track_width": 1.6}
-    )  # fmt: skip
-
-
-def _intrinsics(camera: RigCamera) -> Row:
-    """One row of the intrinsics: the lens as the data set writes it, with the backward polynomial fitted."""
-    lens = camera.lens
-    if not isinstance(lens, FThetaLens):
-        raise TypeError("the data set has f-theta cameras only")
-    theta = np.linspace(1e-4, min(lens.max_theta, 1.15), 400)
-    radius = np.polynomial.polynomial.polyval(theta, np.asarray(lens.fw_poly))
-    scale = float(radius.max())
-    powers = np.stack([(radius / scale) ** k for k in range(1, 5)], axis=1)
-    backward = [0.0, *(np.linalg.lstsq(powers, theta, rcond=None)[0] / scale ** np.arange(1, 5))]
-    row: Row = {"width": lens.width, "height": lens.height, "cx": lens.cx, "cy": lens.cy}
-    row |= {f"bw_poly_{i}": float(value) for i, value in enumerate(backward)}
-    return row | {f"fw_poly_{i}": float(value) for i, value in enumerate(lens.fw_poly)}
-
-
-def _motion_table(world: World) -> bytes:
-    """100 Hz ego motion: pose, velocity and acceleration in the local world frame, curvature of the path."""
-    motion = world.egomotion
-    seconds = motion.timestamps_us / 1e6
-    velocity = np.gradient(motion.positions_m, seconds, axis=0)
-    acceleration = np.gradient(velocity, seconds, axis=0)
-    columns: dict[str, NDArray[np.int64] | NDArray[np.float64]] = {"timestamp": motion.timestamps_us}
-    columns |= {f"q{axis}": motion.quaternions_xyzw[:, i] for i, axis in enumerate("xyzw")}
-    for prefix, values in (("", motion.positions_m), ("v", velocity), ("a", acceleration)):
-        columns |= {f"{prefix}{axis}": values[:, i] for i, axis in enumerate("xyz")}
-    return _parquet(pd.DataFrame(columns | {"curvature": world.ego_curvature}))
-
-
-def _write_calibration(folder: Path, chunk: int, tables: dict[str, list[Row]]) -> None:
-    keys = {
-        "camera_intrinsics": ["clip_id", "camera_name"],
-        "sensor_extrinsics": ["clip_id", "sensor_name"],
-        "vehicle_dimensions": ["clip_id"],
-    }
-    for name, rows in tables.items():
-        path = folder / "calibration" / name / f"{name}.chunk_{chunk:04d}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows).set_index(keys[name]).to_parquet(path)
-
-
-def _write_indices(folder: Path, drive: SampleDrive) -> None:
-    rows: list[tuple[str, str, str, str | None]] = []
-    for camera in drive.cameras:
-        members = {
-            "video": f"{{clip_id}}.{camera}.mp4",
-            "frame_timestamps": f"{{clip_id}}.{camera}.timestamps.parquet",
-            "blurred_boxes": f"{{clip_id}}.{camera}.blurred_boxes.parquet",
-        }
-        rows.append((camera, "camera", f"camera/{camera}/{camera}.chunk_{{chunk_id:04d}}.zip", json.dumps(members)))
-    rows += [
-        (name, "calibration", f"calibration/{name}/{name}.chunk_{{chunk_id:04d}}.parquet", None) for name in CALIBRATIONS
-    ]
-    rows.append(
-        ("egomotion", "labels", "labels/egomotion/egomotion.chunk_{chunk_id:04d}.zip",
-         json.dumps({"egomotion": "{clip_id}.egomotion.parquet"}))
-    )  # fmt: skip
-    features = pd.DataFrame(rows, columns=["feature", "directory", "chunk_path", "clip_files_in_zip"])
-    features.to_csv(folder / "features.csv", index=False)
-    index = pd.Index(drive.clip_ids, name="clip_id")
-    chunks = [number for number, clips in enumerate(drive.chunks) for _ in clips]
-    table = pd.DataFrame({"chunk": np.asarray(chunks, dtype=np.int64), "split": "train", "clip_is_valid": True}, index=index)
-    table.to_parquet(folder / "clip_index.parquet")
-    (folder / "metadata").mkdir()
-    pd.DataFrame({row[0]: True for row in rows}, index=index).to_parquet(folder / "metadata" / "feature_presence.parquet")
-    pd.DataFrame(
-        {"country": "Sample", "month": 6, "hour_of_day": 12, "platform_class": "sample_drive"}, index=index
-    ).to_parquet(folder / "metadata" / "data_collection.parquet")
-
-
 def _open_archive(folder: Path, camera: str, chunk: int) -> zipfile.ZipFile:
     path = folder / "camera" / camera / f"{camera}.chunk_{chunk:04d}.zip"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -388,9 +314,3 @@ def _open_archive(folder: Path, camera: str, chunk: int) -> zipfile.ZipFile:
 def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     """Store a member under a fixed date, so that the same drive gives the same bytes."""
     archive.writestr(zipfile.ZipInfo(name, date_time=(2026, 1, 1, 0, 0, 0)), data)
-
-
-def _parquet(table: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    return buffer.getvalue()

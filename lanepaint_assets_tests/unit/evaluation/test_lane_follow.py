@@ -168,12 +168,22 @@ def test_boundaries_of_two_lanes_are_not_taken_for_one() -> None:
     assert "7.2 m apart" in centre.note
 
 
+def test_of_boundaries_that_part_the_one_along_the_vehicle_is_followed() -> None:
+    parting = (line("ego_left", 1.8, heading_rad=0.08), line("ego_right", -1.8, heading_rad=0.002))
+    centre = lane_centre(parting)
+    assert centre is not None
+    assert centre.note is not None
+    assert "4.4 m and then 5.6 m apart" in centre.note
+    assert centre.points_m[0, 1] == pytest.approx(-1.8 + 1.75, abs=1e-3)
+
+
 def test_the_boundary_seen_further_leads_beyond_the_other() -> None:
-    short_right = (line("ego_left", 1.8, 0.01, seen_to_m=50.0), line("ego_right", -1.8, -0.05, seen_to_m=20.0))
+    short_right = (line("ego_left", 1.8, 0.01, seen_to_m=50.0), line("ego_right", -1.8, 0.0095, seen_to_m=20.0))
     centre = lane_centre(short_right)
     assert centre is not None
-    # At 50 m the left boundary is at 1.8 + 12.5 m; the right one's fit, were it believed, would be at -64 m.
-    assert centre.points_m[-1, 1] > 2.0
+    # At 50 m the left boundary is at 1.8 + 12.5 m and half a lane lies beside it; at 20 m that was 1.85 m.
+    assert centre.points_m[centre.seen - 1, 0] == pytest.approx(50.0)
+    assert centre.points_m[centre.seen - 1, 1] == pytest.approx(14.3 - 1.85, abs=0.01)
 
 
 def test_without_a_lane_it_keeps_the_curvature_of_the_history_and_says_why() -> None:
@@ -191,7 +201,7 @@ def test_a_line_that_is_hardly_there_is_not_followed() -> None:
     assert lane_centre((line("ego_left", 1.8, confidence=0.1), line("other", -1.8))) is None
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=20)
 @given(st.floats(-1, 1), st.floats(-0.01, 0.01))
 def test_the_same_frames_and_seeds_give_the_same_bits(centre_m: float, curvature: float) -> None:
     lines = lane(centre_m, curvature_1pm=curvature)

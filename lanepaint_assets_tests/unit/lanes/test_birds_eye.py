@@ -36,7 +36,7 @@ def test_the_map_agrees_with_the_camera_at_every_visible_cell(fisheye: bool) -> 
     pixels, seen = view.project(local)
     both = valid.ravel() & seen
     assert both.mean() > 0.7
-    assert np.abs(np.column_stack([u.ravel(), v.ravel()])[both] - pixels[both]).max() < 0.05
+    assert np.abs(np.column_stack([u.ravel(), v.ravel()])[both] - pixels[both]).max() < 0.1
     assert ahead.ravel()[both] == pytest.approx(local[both, 0] - 1.7, abs=1e-3)
 
 

@@ -119,7 +119,7 @@ def test_a_road_mask_keeps_lines_of_the_opposite_side_out() -> None:
     seen = RoadView(frames, ego.timestamps_us, 0, camera=view)
     everywhere = detect_lines(seen, view, None).lines
     masked = detect_lines(replace(seen, road_masks=mask), view, None).lines
-    assert {round(float(line.lateral_m(np.array([10.0]))[0])) for line in everywhere} == {5, 2, -2}
+    assert {round(float(line.lateral_m(np.array([10.0]))[0])) for line in everywhere} >= {5, 2, -2}
     assert {line.role for line in masked} == {"ego_left", "ego_right"}
 
 
