@@ -1,23 +1,45 @@
 # Every target sets up what it needs; nothing has to be installed by hand.
-PYTHON ?= python3
+# Settings: PYTHON, VENV, PORT (of `make dev`), LANEPAINT_* (see `lanepaint doctor`).
 VENV ?= .venv
+PORT ?= 3000
 BIN := $(VENV)/bin
 
-# One place for everything that the platform writes, so that `make demo` and `make dev` see the same data.
-export LANEPAINT_ROOT ?= $(CURDIR)/.lanepaint
-export DAGSTER_HOME ?= $(LANEPAINT_ROOT)/dagster
-DEMO_SETTINGS = LANEPAINT_SOURCE=$${LANEPAINT_SOURCE:-$(LANEPAINT_ROOT)/sample_drive} \
-	LANEPAINT_PROMPTS=$${LANEPAINT_PROMPTS:-single_white_dashed,double_yellow_solid}
+# The first Python that is new enough; a plain `python3` often is not.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: demo dev test test-slow check format clean
+# One place for everything that the platform writes, so that `make demo` and `make dev` see the same data. An instance of
+# Dagster lies on this machine even where LANEPAINT_ROOT is a bucket.
+LANEPAINT_ROOT ?= $(CURDIR)/.lanepaint
+LOCAL_ROOT := $(if $(findstring ://,$(LANEPAINT_ROOT)),$(CURDIR)/.lanepaint,$(abspath $(LANEPAINT_ROOT)))
+DAGSTER_HOME ?= $(LOCAL_ROOT)/dagster
+SAMPLE := $(LOCAL_ROOT)/sample_drive
+HOMES := LANEPAINT_ROOT="$(LANEPAINT_ROOT)" DAGSTER_HOME="$(DAGSTER_HOME)"
+
+# `make dev` shows what `make demo` made: the same source and prompts, unless others are set.
+LANEPAINT_SOURCE ?= $(SAMPLE)
+LANEPAINT_PROMPTS ?= single_white_dashed,double_yellow_solid
+SHOWN := LANEPAINT_SOURCE="$(LANEPAINT_SOURCE)" LANEPAINT_PROMPTS="$(LANEPAINT_PROMPTS)"
+
+# Dagster warns of its own beta and superseded functions ("Function ... is currently in beta"), several times a start.
+DAGSTER := PYTHONWARNINGS=ignore:Function $(BIN)/dagster
+
+.PHONY: help demo dev test test-slow check format install-sam2 clean
+
+help:
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
 
 demo: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## Sample drive to report, with the CPU engines.
-	$(BIN)/lanepaint demo
+	$(HOMES) $(BIN)/lanepaint demo
 
-dev: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## The Dagster UI with the sample already there.
-	$(BIN)/lanepaint sample-data $(LANEPAINT_ROOT)/sample_drive
-	$(DEMO_SETTINGS) $(BIN)/lanepaint chunks add
-	$(DEMO_SETTINGS) $(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $${PORT:-3000}
+dev: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## The Dagster UI with the sample already there; PORT=3000. Ctrl-C ends it.
+ifeq ($(LANEPAINT_SOURCE),$(SAMPLE))
+	$(HOMES) $(BIN)/lanepaint sample-data "$(SAMPLE)"
+endif
+	$(HOMES) $(SHOWN) $(BIN)/lanepaint chunks add
+	@echo "Dagster UI: http://127.0.0.1:$(PORT) (up in about 20 s; Ctrl-C ends it)"
+	@# exec: a signal to make reaches Dagster itself, which then ends its own servers.
+	@$(HOMES) $(SHOWN) exec env $(DAGSTER) dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
 
 test: $(VENV)/.installed-test ## The fast suite.
 	$(BIN)/python -m pytest -m "not slow"
@@ -29,28 +51,41 @@ check: $(VENV)/.installed-test ## Style, types, the graph loads.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/dg check defs --no-check-yaml 2>/dev/null || $(BIN)/dagster definitions validate -w workspace.yaml
+	env -u DAGSTER_HOME $(DAGSTER) definitions validate -w workspace.yaml --log-level warning
 
-format: $(VENV)/.installed-test
+format: $(VENV)/.installed-test ## Mends what `make check` can mend by itself.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or later is needed, but $(PYTHON) is $$($(PYTHON) --version 2>&1); set PYTHON=..."; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+# Not an extra: sam2 asks for the newest torch while it is built, and its hydra-core wants antlr4-python3-runtime 4.9,
+# while the parser of Dagster's selection language needs 4.13. Steps run with 4.9; typed asset selections do not.
+install-sam2: $(VENV)/.installed ## SAM 2 with torch, for an environment that runs segmentation steps.
+	grep -v '^antlr4-python3-runtime' constraints.txt > $(VENV)/constraints-sam2.txt
+	$(BIN)/python -m pip install -c $(VENV)/constraints-sam2.txt torch torchvision setuptools hydra-core iopath
+	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install -c constraints.txt --no-build-isolation --no-deps sam2
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "LanePaint needs Python 3.11 or later, and $$(python3 --version 2>&1) is not;" \
+		"install one, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "LanePaint needs Python 3.11 or later," \
+		"but PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>&1)"; exit 1; }
+	@# Half an environment would look like a whole one the next time.
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV); the first time takes one to three minutes."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,ui]'
-	touch $@
+	@touch $@
 
-$(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV); the first time takes one to three minutes."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,ui,test]'
-	touch $@ $(VENV)/.installed
+	@touch $@ $(VENV)/.installed
 
-$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
-	mkdir -p $(DAGSTER_HOME)
+# Made once and never overwritten: DAGSTER_HOME may be a folder of yours.
+$(DAGSTER_HOME)/dagster.yaml:
+	mkdir -p "$(DAGSTER_HOME)"
 	cp dagster.yaml $@
 
-clean: ## Removes what was installed and generated.
-	rm -rf $(VENV) .lanepaint .pytest_cache .mypy_cache .ruff_cache
+clean: ## Removes what was installed and generated, results included.
+	rm -rf $(VENV) .lanepaint .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,7 +13,6 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from lanepaint_assets.materialization import RUN_NAME_TAG
-from lanepaint_assets.partitions import CLIP_CHUNK, LANE_STYLE
 
 STAGE_ASSETS: dict[str, tuple[str, ...]] = {
     "1": ("raw_clips", "road_masks", "vp_inputs"),
@@ -55,7 +54,6 @@ def build_jobs() -> list[UnresolvedAssetJobDefinition]:
         dg.define_asset_job(
             name,
             selection=dg.AssetSelection.assets(*(asset for stage in stages for asset in STAGE_ASSETS[stage])),
-            partitions_def=CLIP_CHUNK,
             description=JOB_DESCRIPTIONS[name],
             tags={"lanepaint/stages": stages},
         )
@@ -65,7 +63,6 @@ def build_jobs() -> list[UnresolvedAssetJobDefinition]:
         dg.define_asset_job(
             "training_data",
             selection=dg.AssetSelection.assets("raw_clips", "training_samples", "filtered_samples"),
-            partitions_def=CLIP_CHUNK,
             description="Training samples of a chunk and their subsets by lane style.",
         )
     )
@@ -73,7 +70,6 @@ def build_jobs() -> list[UnresolvedAssetJobDefinition]:
         dg.define_asset_job(
             "lora_training",
             selection=dg.AssetSelection.assets("lane_loras"),
-            partitions_def=LANE_STYLE,
             description="Train the LoRA of one lane style. Started by a person.",
         )
     )

@@ -50,7 +50,7 @@ def clear_failures() -> Iterator[None]:
 
 def run_name(context: dg.AssetExecutionContext) -> str:
     """The name stamped on rows and reports: `--run-id`'s, or the Dagster run id."""
-    return context.run.tags.get(RUN_NAME_TAG, context.run_id)
+    return context.run.tags.get(RUN_NAME_TAG, context.run.run_id)
 
 
 def item_checks(asset: str) -> list[dg.AssetCheckSpec]:

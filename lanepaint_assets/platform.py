@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lanepaint_assets.engines import EngineEntry, Role, chosen_engine
@@ -82,6 +83,7 @@ class Platform:
         self.memory = Memory()
         self._given_store = store
         self._engines: dict[str, object] = dict(engines)
+        self._built: dict[str, object] = {}
         self._sources: dict[str, ClipSource] = {}
         self._guard = threading.Lock()
 
@@ -105,6 +107,9 @@ class Platform:
         from lanepaint_assets.clips.sources import open_source
 
         wanted = address or self.settings.source_address
+        if "://" not in wanted:
+            # A chunk keeps its source's address, and is read again from other working folders.
+            wanted = str(Path(wanted).expanduser().absolute())
         with self._guard:
             if wanted not in self._sources:
                 self._sources[wanted] = open_source(wanted, self.settings.cameras, per_chunk=self.settings.per_chunk)
@@ -142,11 +147,9 @@ class Platform:
     def _engine(self, role: Role) -> object:
         with self._guard:
             if role not in self._engines:
-                target = self.entry(role).target
+                entry = self.entry(role)
                 # One painter may serve both painter roles, and then reuses what it learnt of a clip.
-                for other in ("first_frame_painter", "video_painter"):
-                    if other in self._engines and chosen_engine(self.settings, other).target == target:
-                        self._engines[role] = self._engines[other]
-                        return self._engines[role]
-                self._engines[role] = self.entry(role).build()
+                if entry.target not in self._built:
+                    self._built[entry.target] = entry.build()
+                self._engines[role] = self._built[entry.target]
             return self._engines[role]

@@ -31,7 +31,8 @@ class SettingsError(ValueError):
 class Settings(BaseSettings):
     """What a person chooses. Every field `x` is set by the environment variable `LANEPAINT_X`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    # An empty variable is how shells and containers write "not set".
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     root: str = Field(".lanepaint", description="Folder or gs:// address of everything the platform writes.")
     source: str | None = Field(
@@ -74,14 +75,14 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+            return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
         return value
 
     @field_validator("cameras")
     @classmethod
     def _at_least_one(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
-            raise ValueError("at least one camera name")
+            raise ValueError("it needs at least one camera name")
         return value
 
     @property
@@ -129,4 +130,7 @@ def _one_line(error: ValidationError) -> str:
     name = str(first["loc"][0]) if first["loc"] else "?"
     field = Settings.model_fields.get(name)
     about = f" ({field.description})" if field is not None and field.description else ""
-    return f"{PREFIX}{name.upper()}={first['input']!r} is not allowed: {first['msg']}{about}"
+    allowed = (
+        "allowed are true and false" if first["type"] == "bool_parsing" else first["msg"].removeprefix("Value error, ")
+    )
+    return f"{PREFIX}{name.upper()}={first['input']!r} is not allowed: {allowed}{about}"

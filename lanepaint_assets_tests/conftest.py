@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,4 +17,29 @@ def real_data() -> Path:
     folder = Path(os.environ.get("LANEPAINT_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"no real clips at {folder}; set LANEPAINT_TEST_DATA to a folder that has them")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """Settings of the shell that runs the tests do not reach them, and what a test sets ends with it."""
+    before = dict(os.environ)
+    for name in before:
+        if (name.startswith("LANEPAINT_") and name != "LANEPAINT_TEST_DATA") or name == "DAGSTER_HOME":
+            del os.environ[name]
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample drive of one chunk with two clips, front camera only, small enough to run the whole graph in seconds."""
+    from lanepaint_assets.clips.sample_drive import write_sample_drive
+
+    folder = tmp_path_factory.mktemp("tiny_drive") / "drive"
+    # The driver's moment needs 1.6 s before and 6.4 s after it.
+    write_sample_drive(
+        folder, seed=3, chunks=1, clips_per_chunk=2, seconds=9.0, width=192, height=108, fps=10, other_cameras=False
+    )
     return folder

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from lanepaint_assets.editing.lane_tracks import LaneTrack, smooth_offsets
 from lanepaint_assets.editing.line_strips import LineStrip, StripGrid, sample_strip
@@ -31,10 +32,14 @@ _WIDEST_M = 0.75
 _ASPHALT_M = 0.35
 _REACH_M = 0.35
 
-# What a frame may be off, one standard deviation: left (m), yaw and pitch (rad). Recorded motion is centimetres and tenths
-# of a milliradian good over a clip, but bodies pitch by 5 mrad; estimated motion is worse in everything.
-_RECORDED = (0.03, 0.002, 0.006)
+# What a frame may be off, one standard deviation: left (m), yaw and pitch (rad). Recorded motion is good to centimetres
+# and a milliradian or two; estimated motion is worse in everything and knows no pitch.
+_RECORDED = (0.03, 0.002, 0.002)
 _ESTIMATED = (0.15, 0.010, 0.010)
+
+# Recorded motion knows every bounce; what is left of it drifts over seconds, so single frames' noise is averaged away
+# (it would move dashes by 15 cm at 25 m).
+_STEADY_FRAMES = 8.0
 
 # The first round moves lines only, so that what all frames agree on is the line's and not every frame's error.
 _ROUNDS = 3
@@ -72,6 +77,7 @@ def register_frames(
     course: RoadCourse,
     poses: tuple[RigPose, ...],
     tracks: tuple[LaneTrack, ...],
+    pitches_rad: Float,
     recorded: bool,
 ) -> tuple[tuple[FrameFit, ...], tuple[LaneTrack, ...]]:
     """Alternate between fitting frames to lines and lines to frames.
@@ -79,20 +85,24 @@ def register_frames(
     Args:
         frames, masks: (T, H, W, 3) and (T, H, W).
         camera, course, poses, tracks: what is known so far.
+        pitches_rad: (T,) known pitch of every frame, see `body_pitch`.
         recorded: whether ego motion was recorded (then it is trusted more).
 
     Returns:
         A fit for each frame and the tracks with refined courses.
     """
     limits = _RECORDED if recorded else _ESTIMATED
-    fits = tuple(FrameFit(pose, 0.0) for pose in poses)
+    fits = tuple(FrameFit(pose, float(pitch)) for pose, pitch in zip(poses, pitches_rad, strict=True))
+    first = fits
     measured = [i for i, track in enumerate(tracks) if track.measured]
     if not measured:
         return fits, tracks
     for round_ in range(_ROUNDS):
         readings = [_read(frames[k], masks[k], camera, course, fits[k], tracks, measured) for k in range(len(fits))]
         steps = [np.zeros(3) if round_ == 0 else _solve(r, float(camera.position_m[2]), limits) for r in readings]
-        fits = tuple(_stepped(fits[k], poses[k], step, limits) for k, step in enumerate(steps))
+        if recorded:
+            steps = list(gaussian_filter1d(np.stack(steps), _STEADY_FRAMES, axis=0, mode="nearest"))
+        fits = tuple(_stepped(fits[k], first[k], step, limits) for k, step in enumerate(steps))
         tracks = _refitted(course, tracks, readings, steps, float(camera.position_m[2]))
     return fits, tracks
 
@@ -147,8 +157,8 @@ def _centre_of_paint(track: int, strip: LineStrip) -> _Reading:
 def _model(reading: _Reading, eye_m: float) -> Float:
     """(N, 3): how the readings move with a step to the left, a turn to the left, a pitch towards the ground.
 
-    A pitch makes the road appear farther along the rays than it is: a point at x shows what is at x - x^2 / h * pitch, and
-    the line's distance from the axis grows with it.
+    A pitch makes the road appear farther along the rays than it is: a point at x shows what is at x - x^2 / h * pitch,
+    and the line's distance from the axis grows with it.
     """
     return np.stack(
         [
@@ -178,12 +188,13 @@ def _solve(readings: list[_Reading], eye_m: float, limits: tuple[float, float, f
     return step
 
 
-def _stepped(fit: FrameFit, first: RigPose, step: Float, limits: tuple[float, float, float]) -> FrameFit:
+def _stepped(fit: FrameFit, first: FrameFit, step: Float, limits: tuple[float, float, float]) -> FrameFit:
     pose = fit.pose.moved(float(step[0]), float(step[1]))
-    if np.hypot(*(pose.origin - first.origin)) > 6 * limits[0] + 0.3:
+    if np.hypot(*(pose.origin - first.pose.origin)) > 6 * limits[0] + 0.3:
         # Further off than any registration error: the frame followed something that is not its line.
-        return FrameFit(first, 0.0)
-    return FrameFit(pose, float(np.clip(fit.pitch_down_rad + step[2], -5 * limits[2], 5 * limits[2])))
+        return first
+    pitch = fit.pitch_down_rad - first.pitch_down_rad + step[2]
+    return FrameFit(pose, first.pitch_down_rad + float(np.clip(pitch, -5 * limits[2], 5 * limits[2])))
 
 
 def _refitted(

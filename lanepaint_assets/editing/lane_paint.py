@@ -1,7 +1,7 @@
-"""New paint: strokes in world metres, their anti-aliased coverage of pixels, wear, and the blend into the road's light.
+"""New paint: strokes in world metres, their anti-aliased coverage of pixels, wear, the blend into the road's light.
 
-Called by the procedural painter for every prompt, on the clip's shared analysis. What the paint stands on is prepared by
-`marking_removal.py`.
+Called by the procedural painter for every prompt, on the clip's shared analysis. What the paint stands on is prepared
+by `marking_removal.py`.
 """
 
 from __future__ import annotations

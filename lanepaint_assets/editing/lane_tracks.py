@@ -24,10 +24,13 @@ _SAME_LINE_M = 1.1
 # Samples of a measured cubic; the measuring itself resolves no more.
 _SAMPLE_M = 1.0
 
-# Spacing of the spline that a line's distance to the course is fitted with, and how strongly it resists bending: low enough
-# to follow a lane change of the recording vehicle (3.5 m in 60 m), high enough to average over 10 m.
+# Spacing of the spline that a line's distance to the course is fitted with, and how strongly it resists bending: low
+# enough to follow a lane change of the recording vehicle (3.5 m in 60 m), high enough to average over 10 m.
 _KNOT_M = 2.5
 _STIFFNESS = 40.0
+
+# Length of the mean of unit vectors; 0.5 is a scatter of about a fifth of a period.
+_PHASES_AGREE = 0.5
 
 # A measured point's lateral error grows with its distance; 2 cm near the bonnet, 12 cm at 40 m.
 _NEAR_ERROR_M = 0.02
@@ -44,7 +47,7 @@ class LaneTrack:
         s_range_m: where it was seen.
         style: each attribute as most inspections saw it, weighted by confidence.
         width_m: painted width of one stroke, NaN where it was not measured.
-        dash_m, period_m: of the measured dashes, NaN where there are none.
+        dash_m, period_m, phase_m: length, repeat and start (as s) of the measured dashes, NaN where there are none.
         confidence: 0..1, mean over the inspections that saw it.
         measured: False for a boundary that was placed at a lane's width from the other one.
     """
@@ -56,22 +59,24 @@ class LaneTrack:
     width_m: float
     dash_m: float
     period_m: float
+    phase_m: float
     confidence: float
     measured: bool = True
 
     def at(self, s_m: Float) -> Float:
-        """d of the line's centre at s."""
+        """Distance of the line's centre from the course at s, left positive."""
         return np.interp(np.asarray(s_m) / STEP_M, np.arange(len(self.offset_m)), self.offset_m)
 
     def arc_length_m(self, course: RoadCourse) -> Float:
         """(N,) length along the line itself at each step of the course; differs from s in bends."""
-        points = course.world(np.arange(len(self.offset_m)) * STEP_M, self.offset_m)
+        points = course.world(np.arange(len(self.offset_m), dtype=np.float64) * STEP_M, self.offset_m)
         return np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
 
 
 @dataclass(frozen=True)
 class _Sighting:
     line: LaneLine
+    here_s: float
     s: Float
     d: Float
     error: Float
@@ -110,7 +115,7 @@ def _sighting(course: RoadCourse, pose: RigPose, start_s: float, line: LaneLine)
     low, high = line.x_range_m
     x = np.arange(low, max(high, low + _SAMPLE_M) + 1e-6, _SAMPLE_M)
     s, d = course.road(pose.to_world(np.stack([x, line.lateral_m(x)], axis=1)), start_s + x)
-    return _Sighting(line, s, d, _NEAR_ERROR_M + _ERROR_PER_M * x)
+    return _Sighting(line, start_s, s, d, _NEAR_ERROR_M + _ERROR_PER_M * x)
 
 
 def _group_of(groups: list[list[_Sighting]], new: _Sighting) -> list[_Sighting] | None:
@@ -133,6 +138,7 @@ def _track(course: RoadCourse, group: list[_Sighting]) -> LaneTrack:
     d = np.concatenate([x.d for x in group])
     error = np.concatenate([x.error / max(x.line.confidence, 0.05) for x in group])
     lines = [x.line for x in group]
+    period = _median([line.period_m for line in lines])
     roles: list[LineRole] = [line.role for line in lines]
     return LaneTrack(
         role=max(sorted(set(roles)), key=roles.count),
@@ -141,7 +147,8 @@ def _track(course: RoadCourse, group: list[_Sighting]) -> LaneTrack:
         style=_majority_style(lines),
         width_m=_median([line.width_m for line in lines]),
         dash_m=_median([line.dash_m for line in lines]),
-        period_m=_median([line.period_m for line in lines]),
+        period_m=period,
+        phase_m=_mean_phase([x.here_s + x.line.phase_m for x in group], period),
         confidence=float(np.mean([line.confidence for line in lines])),
     )
 
@@ -182,7 +189,8 @@ def smooth_offsets(steps: int, s_m: Float, d_m: Float, error_m: Float) -> Float:
         residual = np.abs(values[left] * (1 - f) + values[left + 1] * f - d_m)
         scale = max(1.5 * float(np.median(residual)), 0.02)
         robust = np.minimum(1.0, 2.0 * scale / np.maximum(residual, 1e-6))
-    return np.interp(np.arange(steps) * STEP_M, np.arange(knots) * _KNOT_M, values)
+    fitted: Float = np.interp(np.arange(steps) * STEP_M, np.arange(knots) * _KNOT_M, values).astype(np.float64)
+    return fitted
 
 
 def _add_bending(bands: Float) -> None:
@@ -207,6 +215,17 @@ def _is_marking(track: LaneTrack) -> bool:
 def _median(values: list[float]) -> float:
     known = [v for v in values if np.isfinite(v)]
     return float(np.median(known)) if known else float("nan")
+
+
+def _mean_phase(phases_s: list[float], period_m: float) -> float:
+    """The s at which a dash begins, from sightings that agree up to whole periods; NaN where they do not."""
+    known = np.array([p for p in phases_s if np.isfinite(p)])
+    if not known.size or not np.isfinite(period_m) or period_m <= 0:
+        return float("nan")
+    mean = np.exp(2j * np.pi * known / period_m).mean()
+    if abs(mean) < _PHASES_AGREE:
+        return float("nan")
+    return float(np.angle(mean)) * period_m / (2 * np.pi)
 
 
 def _majority_style(lines: list[LaneLine]) -> LaneStyle:

@@ -24,7 +24,7 @@ Float32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class StripGrid:
-    """Where strips are sampled: `count` stations from `first_m` to `last_m` ahead, columns to `half_width_m` each side."""
+    """Where strips are sampled: `count` stations between two distances ahead, columns to `half_width_m` each side."""
 
     count: int
     first_m: float
@@ -42,7 +42,7 @@ class StripGrid:
     def columns_m(self) -> Float:
         """(M,) metres to the left of the line."""
         side = round(self.half_width_m / self.column_m)
-        return np.arange(-side, side + 1) * self.column_m
+        return np.arange(-side, side + 1, dtype=np.float64) * self.column_m
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class LineStrip:
     valid: NDArray[np.bool_]
 
     def asphalt(self, low_m: float, high_m: float) -> Float32:
-        """(J, 3) median colour of the valid columns between two distances from the line; NaN with fewer than a third."""
+        """(J, 3) median colour of the valid columns between two distances from the line; NaN where most are not."""
         columns = self.grid.columns_m
         chosen = np.flatnonzero((columns >= low_m) & (columns <= high_m))
         result = np.empty((len(self.s), 3), np.float32)
@@ -107,8 +107,8 @@ def markedness(light: Float32, base: Float32, valid: NDArray[np.bool_]) -> Float
 
 def _yellowness(light: Float32) -> Float32:
     warm = np.minimum(light[..., 0], light[..., 1])
-    result: Float32 = (warm - light[..., 2]) / np.maximum(warm + light[..., 2], 1e-3)
-    return result
+    result = (warm - light[..., 2]) / np.maximum(warm + light[..., 2], np.float32(1e-3))
+    return result.astype(np.float32)
 
 
 def sample_strip(

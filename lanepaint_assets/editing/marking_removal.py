@@ -1,31 +1,24 @@
-"""Taking old markings off the road: where they are, and what the asphalt under them looks like.
+"""Taking old markings off the road: what the asphalt under them looks like, and putting it in their place.
 
-The asphalt's light comes from both sides of the line at the same distance, so shadows and the camera's vignette stay; its
-texture is the road's own, copied from beside the line at the same distance, so grain, blur and noise fit. Called by the
-procedural painter's analysis, once a clip; new paint is `lane_paint.py`'s business.
+The asphalt's light comes from both sides of the line at the same distance, so shadows and the camera's vignette stay;
+its texture is the road's own, copied from beside the line at the same distance, so grain, blur and noise fit. Called by
+the procedural painter's analysis, once a clip; new paint is `lane_paint.py`'s business.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d, grey_closing, grey_dilation, median_filter
+from scipy.ndimage import gaussian_filter1d, grey_dilation, median_filter
 
 from lanepaint_assets.compiled import compiled
 from lanepaint_assets.editing.line_strips import LineStrip, StripGrid
+from lanepaint_assets.editing.marking_map import MAP_M_M, MAP_S_M
 from lanepaint_assets.editing.road_band import BandPixels
-from lanepaint_assets.editing.shading import (
-    CEILING_RANGE,
-    CONTRAST_RANGE,
-    DEFAULT_CEILING,
-    DEFAULT_CONTRAST,
-    LUMINANCE,
-    PaintBrightness,
-)
+from lanepaint_assets.editing.shading import LUMINANCE
 
 Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -45,35 +38,14 @@ _SAME_SURFACE_CHROMA = 0.035
 # Light over its surroundings, within which a copied pixel is grain or the edge of a shadow rather than another thing.
 _GRAIN_RANGE = (0.2, 2.5)
 
-# What hides a line: asphalt this much brighter or darker (natural logarithm) than the other lines' and than the median of
-# the stations before it, from where vehicles become too small for the paint mask.
+# What hides a line: asphalt this much brighter or darker (natural logarithm) than the other lines' and than the median
+# of the stations before it, from where vehicles become too small for the paint mask.
 _UNLIKE = 0.45
 _BEFORE = 20
 _HIDDEN_FROM_M = 25.0
 
-# Cells of the map of old markings, metres; half of its width covers a double line of wide strokes.
-_MAP_S_M = 0.25
-_MAP_M_M = 0.05
-_MAP_HALF_M = 0.4
-
-# Markedness from which a map cell is marking (and at least this share of the line's own paint: seams and tar shine too),
-# and that between which a single pixel is taken for one.
-_MARKED = 0.15
-_MARKED_OF_PEAK = 0.25
+# Markedness between which a single pixel is taken for paint.
 _PIXEL_MARKED = (0.10, 0.25)
-
-# Strips say where markings are while a map cell is wider than half a pixel.
-_MAP_REACH_M = 28.0
-
-# Paint is read for its brightness this near to a line's centre, where it is this much brighter than asphalt, from so many
-# samples on.
-_PAINT_CORE_M = 0.08
-_PAINT_RATIO = 1.6
-_ENOUGH_PAINT = 200
-
-# Growth of the map: paint's frayed border and what registration leaves.
-_GROW_M = 0.05
-_GROW_S_M = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +68,18 @@ class Surface:
     known: NDArray[np.bool_]
     hidden: Float32
 
+    def of_lines(self, lines: Sequence[int]) -> Surface:
+        """The same frame, some lines only."""
+        chosen = list(lines)
+        return Surface(
+            self.here_s,
+            self.sides[chosen],
+            self.shift[chosen],
+            self.usable[chosen],
+            self.known[chosen],
+            self.hidden[chosen],
+        )
+
 
 def surface_of(strips: Sequence[LineStrip], here_s: float, inner: Sequence[int]) -> Surface:
     """Read the asphalt beside each line.
@@ -111,16 +95,15 @@ def surface_of(strips: Sequence[LineStrip], here_s: float, inner: Sequence[int])
     at = [int(np.argmin(np.abs(columns - c))) for c in (-_BESIDE_CENTRE_M, _BESIDE_CENTRE_M)]
     for strip, road_side in zip(strips, inner, strict=True):
         pair = np.stack([strip.asphalt(-_BESIDE_M[1], -_BESIDE_M[0]), strip.asphalt(*_BESIDE_M)], axis=1)
-        ok = np.isfinite(pair).all(axis=2)
+        ok: NDArray[np.bool_] = np.asarray(np.isfinite(pair).all(axis=2))
         ok[:, 1 - road_side] &= _same_surface(pair[:, road_side], pair[:, 1 - road_side])
         for side in (0, 1):
             other = 1 - side
             pair[:, side] = np.where((~ok[:, side] & ok[:, other])[:, None], pair[:, other], pair[:, side])
-        seen = ok.any(axis=1)
+        seen: NDArray[np.bool_] = np.asarray(ok.any(axis=1))
         sides.append(_along(pair, seen))
-        # Pixels lie between two stations: next to one that was seen is near enough.
-        known.append(grey_dilation(seen.astype(np.uint8), 5) > 0)
-        usable.append(grey_dilation(ok.astype(np.uint8), (5, 1)) > 0)
+        known.append(_reaching_near(seen))
+        usable.append(np.stack([_reaching_near(ok[:, side]) for side in (0, 1)], axis=1))
         shifts.append(np.stack([strip.pixels[:, a] - strip.pixels[:, middle] for a in at], axis=1))
     stacked = np.stack(sides).astype(np.float32)
     return Surface(
@@ -134,7 +117,7 @@ def surface_of(strips: Sequence[LineStrip], here_s: float, inner: Sequence[int])
 
 
 def _hidden(sides: Float32) -> Float32:
-    """(L, J) 1 where a far line is hidden: its asphalt is unlike that of all lines at this distance and unlike itself nearer.
+    """(L, J) 1 where a far line is hidden: its asphalt is unlike all lines' at this distance and unlike itself nearer.
 
     Paint masks leave out vehicles from some size on; smaller ones, far away, show here.
     """
@@ -142,7 +125,15 @@ def _hidden(sides: Float32) -> Float32:
     across = np.abs(light - np.median(light, axis=0))
     nearer = np.abs(light - median_filter(light, size=(1, 2 * _BEFORE + 1), origin=(0, _BEFORE), mode="nearest"))
     odd = (across > _UNLIKE) & (nearer > _UNLIKE) & (SURFACE_GRID.ahead_m > _HIDDEN_FROM_M)
-    return np.stack([grey_dilation(row.astype(np.float32), 5) for row in odd]).astype(np.float32)
+    return np.stack([grey_dilation(row.astype(np.float32), size=(5,)) for row in odd]).astype(np.float32)
+
+
+def _reaching_near(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(J,) stations next to one that was seen, and all before the first: the picture's border cuts their sides off."""
+    result: NDArray[np.bool_] = np.asarray(grey_dilation(seen.astype(np.uint8), size=(5,)) > 0)
+    if seen.any():
+        result[: int(np.argmax(seen))] = True
+    return result
 
 
 def _same_surface(sure: Float32, asked: Float32) -> NDArray[np.bool_]:
@@ -166,82 +157,6 @@ def _along(pair: Float32, seen: NDArray[np.bool_]) -> Float32:
     filled = np.stack([np.interp(stations, stations[seen], flat[seen, c]) for c in range(flat.shape[1])], axis=1)
     smooth: Float32 = gaussian_filter1d(filled, 0.7, axis=0, mode="nearest").reshape(pair.shape).astype(np.float32)
     return smooth
-
-
-class MarkingMap:
-    """Where old markings lie along each line, gathered over all frames in the road's coordinates.
-
-    One frame misses worn paint and mistakes glare for it; the average over the frames that saw a place does not flicker.
-    """
-
-    def __init__(self, lines: int, length_m: float) -> None:
-        self._rows = int(length_m / _MAP_S_M) + 2
-        self._columns = 2 * round(_MAP_HALF_M / _MAP_M_M) + 1
-        self._sum = np.zeros((lines, self._rows, self._columns))
-        self._weight = np.zeros((lines, self._rows, self._columns))
-        self._contrasts: list[Float32] = []
-        self._lights: list[Float32] = []
-
-    def add(self, line: int, strip: LineStrip, base: Float32) -> None:
-        """Add what a frame's strip shows; `base` (J, 3) is the asphalt's colour at each station."""
-        near = strip.grid.ahead_m < _MAP_REACH_M
-        signal = strip.markedness(base)
-        wanted = (np.arange(self._columns) - self._columns // 2) * _MAP_M_M
-        columns = strip.grid.columns_m
-        rows = np.clip((strip.s[near] / _MAP_S_M).astype(np.int64), 0, self._rows - 1)
-        values = np.stack([np.interp(wanted, columns, row) for row in signal[near]])
-        seen = np.stack([np.interp(wanted, columns, row.astype(np.float64)) > 0.99 for row in strip.valid[near]])
-        weight = seen / strip.grid.ahead_m[near, None]
-        np.add.at(self._sum[line], rows, values * weight)
-        np.add.at(self._weight[line], rows, weight)
-        # Only the middle of the line, where a pixel is paint and nothing else.
-        middle = np.abs(columns) < _PAINT_CORE_M
-        core, weights = strip.valid[near][:, middle], np.asarray(LUMINANCE, np.float32)
-        light = (strip.light[near][:, middle] @ weights)[core]
-        ratio = light / np.maximum(np.broadcast_to((base[near] @ weights)[:, None], core.shape)[core], 1e-4)
-        painted = ratio > _PAINT_RATIO
-        self._contrasts.append(ratio[painted])
-        self._lights.append(light[painted])
-
-    def removal(self, reach_m: Sequence[float]) -> Float32:
-        """(L, S, M) how surely a cell is marking, grown by its margins; where no frame came near, the line's whole width."""
-        seen = self._weight > 0
-        mean = np.divide(self._sum, self._weight, out=np.zeros_like(self._sum), where=seen)
-        bright = mean > _MARKED
-        peaks = [np.percentile(mean[i][bright[i]], 90) if bright[i].any() else 0.0 for i in range(len(mean))]
-        marked = (mean > np.maximum(_MARKED, _MARKED_OF_PEAK * np.asarray(peaks))[:, None, None]) & seen
-        grow_s, grow_m = 2 * round(_GROW_S_M / _MAP_S_M) + 1, 2 * math.ceil(_GROW_M / _MAP_M_M) + 1
-        result = np.zeros(marked.shape, np.float32)
-        for i in range(len(marked)):
-            share = marked[i].sum(axis=0) / np.maximum(seen[i].sum(axis=0), 1)
-            everywhere = _around_centre(share, reach_m[i])
-            own = marked[i] & everywhere
-            cells = np.where(seen[i].any(axis=1)[:, None], own, everywhere[None])
-            closed = grey_closing(cells.astype(np.uint8), size=(5, 3))
-            grown = grey_dilation(closed, size=(grow_s, grow_m)).astype(np.float32)
-            # A soft border, so that asphalt that is not quite like its sides does not end in a step.
-            result[i] = np.maximum(grey_dilation(closed, size=(3, 3)), gaussian_filter1d(grown, 1.5, axis=0))
-        return result
-
-    def brightness(self) -> PaintBrightness:
-        """How bright the clip's own paint is, for new paint to look alike."""
-        ratios = np.concatenate(self._contrasts) if self._contrasts else np.zeros(0, np.float32)
-        if ratios.size < _ENOUGH_PAINT:
-            return PaintBrightness(DEFAULT_CONTRAST, DEFAULT_CEILING)
-        return PaintBrightness(
-            float(np.clip(np.percentile(ratios, 75), *CONTRAST_RANGE)),
-            float(np.clip(np.percentile(np.concatenate(self._lights), 90), *CEILING_RANGE)),
-        )
-
-
-def _around_centre(share: Float, reach_m: float) -> NDArray[np.bool_]:
-    """(M,) columns that are marking along much of the line, within `reach_m` of the peak nearest to its centre."""
-    columns = (np.arange(share.size) - share.size // 2) * _MAP_M_M
-    if share.max() <= 0:
-        return np.zeros(share.size, dtype=np.bool_)
-    peak = columns[int(np.argmax(share * np.exp(-((columns / 0.25) ** 2))))]
-    result: NDArray[np.bool_] = (share > 0.15 * share.max()) & (np.abs(columns - peak) <= reach_m)
-    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,11 +251,11 @@ def _clean(
         on_map = 0.0
         beside_map = 0.0
         for p in range(-1, 2):
-            row = int((s[n] + p * wide_s) / _MAP_S_M)
+            row = int((s[n] + p * wide_s) / MAP_S_M)
             if row < 0 or row >= removal.shape[1]:
                 continue
             for q in range(-2, 3):
-                column = int(np.floor((m[n] + 0.5 * q * wide_m) / _MAP_M_M + 0.5)) + middle
+                column = int(np.floor((m[n] + 0.5 * q * wide_m) / MAP_M_M + 0.5)) + middle
                 if column >= 0 and column < removal.shape[2]:
                     on_map = max(on_map, removal[k, row, column])
                 column = min(max(column + q, 0), removal.shape[2] - 1)

@@ -78,6 +78,9 @@ def soften_mask(
         # The kernel's weights sum to 1 only within float32 rounding.
         alpha[alpha > 1.0 - 1e-5] = 1.0
         alpha[alpha < 1e-5] = 0.0
+        if edges.dilation_px >= _FEATHER_REACH * edges.feather_px:
+            # At convex corners a growing circle covers a little less than the square kernel asks for.
+            alpha[mask] = 1.0
     if keep_out is not None:
         alpha[keep_out] = 0.0
     return alpha

@@ -1,7 +1,7 @@
 """The road's own coordinates over a clip: s along the vehicle's path, d to its left, both in world metres.
 
-Called by the procedural painter's analysis. A curve only: which lines run beside it is `lane_tracks.py`'s business, what is
-seen of them `frame_registration.py`'s.
+Called by the procedural painter's analysis. A curve only: which lines run beside it is `lane_tracks.py`'s
+business, what is seen of them `frame_registration.py`'s.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ AHEAD_M = 120.0
 # Positions closer than this say nothing about direction: a standing vehicle's poses jitter by centimetres.
 _MIN_MOVE_M = 1.0
 
+# Slopes of roads change over seconds, bodies bounce at one to two hertz; under 2 cm a frame a vehicle stands.
+_SLOPE_S = 1.5
+_STANDING_M = 0.02
+
 # Takes the noise of positions out of the direction; lines are measured against the result, so a bend cut by it is no
 # error.
 _SMOOTHING_M = 4.0
@@ -46,13 +50,30 @@ class RigPose:
 
     def to_rig(self, points: Float) -> Float:
         """(N, 2) world to (N, 2) rig."""
-        rig: Float = np.linalg.solve(self.axes, (points - self.origin).T).T
+        rig: Float = np.linalg.solve(self.axes, (points - self.origin).T).T.astype(np.float64)
         return rig
 
     def moved(self, left_m: float, yaw_rad: float) -> RigPose:
         """The pose corrected by a step to the left and a turn to the left."""
         c, s = np.cos(yaw_rad), np.sin(yaw_rad)
         return RigPose(self.origin + self.axes @ np.array([0.0, left_m]), self.axes @ np.array([[c, -s], [s, c]]))
+
+
+def body_pitch(times_s: Float, positions_m: Float, rotations: Rotation) -> Float:
+    """(T,) how far the body's nose dips towards the road, radians: its recorded pitch less the road's slope.
+
+    The ground of a picture is the road, not the plane of the rig: over bumps the two differ by milliradians, which is
+    decimetres of road at 30 m. The slope comes from the path's heights, over ways that are long against a bump.
+    """
+    forward = rotations.as_matrix()[:, :, 0]
+    down = -np.arcsin(np.clip(forward[:, 2], -1.0, 1.0))
+    rate = 1.0 / max(float(np.median(np.diff(times_s))), 1e-3) if len(times_s) > 1 else 1.0
+    smooth = gaussian_filter1d(positions_m, _SLOPE_S * rate, axis=0, mode="nearest")
+    step = np.gradient(smooth, axis=0) if len(smooth) > 1 else np.zeros_like(smooth)
+    way = np.hypot(step[:, 0], step[:, 1])
+    slope_down = -np.divide(step[:, 2], way, out=np.zeros_like(way), where=way > _STANDING_M)
+    dip: Float = np.where(way > _STANDING_M, down - slope_down, 0.0)
+    return dip
 
 
 def plan_poses(positions_m: Float, rotations: Rotation) -> tuple[RigPose, ...]:

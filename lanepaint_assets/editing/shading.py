@@ -19,24 +19,24 @@ Float32 = NDArray[np.float32]
 # Rec. 709 luminance, green first to none: the weights of linear red, green, blue.
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 
-# Entries of the table from linear light back to sRGB bytes: fine enough that every byte survives the way there and back.
+# Entries of the table from linear light back to sRGB bytes: enough for every byte to survive the way there and back.
 _BACK_ENTRIES = 1 << 14
 
-# Paint against asphalt where the clip shows no marking to learn it from: white paint reflects 50 to 60 %, asphalt around
-# 15 to 20 % once worn.
+# Paint against asphalt where the clip shows no marking to learn it from: white paint reflects 50 to 60 %, worn asphalt
+# 15 to 20 %.
 DEFAULT_CONTRAST = 3.0
 
-# A learnt contrast is kept within what still reads as paint (worn, on concrete) and what a camera can show (fresh, on new
-# asphalt).
+# A learnt contrast is kept within what still reads as paint (worn, on concrete) and what a camera can show (fresh, on
+# new asphalt in a picture of high contrast).
 CONTRAST_RANGE = (1.8, 14.0)
 
 # White paint in the sun as cameras expose it, and what a clip's own paint may teach instead.
 DEFAULT_CEILING = 0.75
 CEILING_RANGE = (0.35, 0.95)
 
-# Linear reflectance of traffic paint relative to white paint, red, green, blue: yellow about as FHWA's daytime chromaticity
-# box, pulled a little to grey as cameras and dust do.
-_RELATIVE_REFLECTANCE = {Color.WHITE: (1.0, 1.0, 1.0), Color.YELLOW: (1.0, 0.62, 0.07)}
+# Linear reflectance of traffic paint relative to white paint, red, green, blue: yellow as cameras show the yellow lines
+# of US roads (linear blue a tenth of red).
+_RELATIVE_REFLECTANCE = {Color.WHITE: (1.0, 1.0, 1.0), Color.YELLOW: (1.0, 0.66, 0.07)}
 
 
 def _to_linear(srgb: NDArray[np.float64]) -> NDArray[np.float64]:

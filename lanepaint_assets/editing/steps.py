@@ -43,11 +43,13 @@ class EditItems:
     def __init__(self, platform: Platform, chunk: str, for_asset: str, selection: Sequence[str]) -> None:
         self.platform = platform
         self.reader = ChunkReader(platform, chunk, for_asset)
+        # Read first: where masks and clips are missing, the masks are what a person has to make.
+        self.inputs = self.reader.manifest("vp_inputs")
         self.by_key = self.reader.edits(selection)
 
     def scene(self, clip_key: str) -> EditScene:
         """The clip with its masks and geometry, held in memory for its other prompts."""
-        row = self.reader.manifest("vp_inputs").rows[clip_key]
+        row = self.inputs.rows[clip_key]
 
         def load() -> EditScene:
             from lanepaint_assets.editing.engine import EditScene
@@ -101,11 +103,10 @@ class EditItems:
 def first_frame_tasks(items: EditItems) -> list[ItemTask]:
     """One task a clip x prompt."""
     platform, settings = items.platform, items.platform.settings
-    inputs = items.reader.manifest("vp_inputs")
     engines = f"{platform.entry('first_frame_painter').label} + {platform.entry('inspector').label}"
     tasks = []
     for key, edit in items.by_key.items():
-        need = needs({"vp_inputs": (inputs, edit.clip_key)})
+        need = needs({"vp_inputs": (items.inputs, edit.clip_key)})
         tasks.append(
             ItemTask(
                 key=key,
@@ -204,11 +205,11 @@ def _first_frame(items: EditItems, clip_key: str, prompt: Prompt, folder: Path) 
 def edited_video_tasks(items: EditItems) -> list[ItemTask]:
     """One task a clip x prompt."""
     settings = items.platform.settings
-    inputs, firsts = items.reader.manifest("vp_inputs"), items.reader.manifest("first_frames")
+    firsts = items.reader.manifest("first_frames")
     engine = items.platform.entry("video_painter").label
     tasks = []
     for key, edit in items.by_key.items():
-        need = needs({"vp_inputs": (inputs, edit.clip_key), "first_frames": (firsts, key)})
+        need = needs({"vp_inputs": (items.inputs, edit.clip_key), "first_frames": (firsts, key)})
         tasks.append(
             ItemTask(
                 key=key,

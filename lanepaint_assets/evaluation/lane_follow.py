@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MIN_LINE_CONFIDENCE = 0.5
 # Traffic lanes from narrow urban to wide motorway; outside it, one of the two lines is not this lane's boundary.
 LANE_WIDTH_RANGE_M = (2.2, 4.5)
+# Without calibration the camera's assumed height scales every metre; lanes of 3.7 m then measured up to 4.8 m.
+UNCALIBRATED_SCALE = 1.3
 # Assumed where only one boundary is seen: between the 3.25 m and 3.75 m that most standards ask for.
 DEFAULT_LANE_WIDTH_M = 3.5
 # Where the two boundaries are compared: 10 m is near enough to be sharp and far enough to be in every camera's view; at
@@ -102,31 +104,24 @@ class LaneCentre:
         return points, heading
 
 
-def lane_centre(lines: tuple[LaneLine, ...]) -> LaneCentre | None:
+def lane_centre(lines: tuple[LaneLine, ...], is_calibrated: bool = True) -> LaneCentre | None:
     """The middle of the ego lane from its measured boundaries; None where neither was measured well enough.
 
     With one boundary, half a usual lane's width beside it. Where one boundary was seen further than the other, the
     centre goes on beside the one seen.
+
+    Args:
+        lines: of one frame; only the ego lane's boundaries are read.
+        is_calibrated: False allows widths that a wrong camera height explains.
     """
-    left, right = _boundary(lines, "ego_left"), _boundary(lines, "ego_right")
-    note = None
-    if left is not None and right is not None:
-        near, far = left.lateral_m(WIDTH_AT_X_M) - right.lateral_m(WIDTH_AT_X_M)
-        width = float(near)
-        if not LANE_WIDTH_RANGE_M[0] <= width <= LANE_WIDTH_RANGE_M[1]:
-            note = f"boundaries {width:.1f} m apart are not one lane's, only the clearer one is used"
-            left, right = (left, None) if left.confidence >= right.confidence else (None, right)
-        elif abs(far - near) > MAX_WIDENING_M:
-            # The vehicle drives along its lane: the boundary that leaves its heading the least is the true one.
-            note = f"boundaries {near:.1f} m and then {far:.1f} m apart are not one lane's, only one is used"
-            left, right = (left, None) if abs(left.coefficients[1]) <= abs(right.coefficients[1]) else (None, right)
+    left, right, note = _of_one_lane(_boundary(lines, "ego_left"), _boundary(lines, "ego_right"), is_calibrated)
     seen = [line for line in (left, right) if line is not None]
     if not seen:
         return None
     end = min(max(max(line.x_range_m[1] for line in seen), MIN_SEEN_X_M), MAX_SEEN_X_M)
     x = np.arange(0.0, end + PATH_STEP_M, PATH_STEP_M)
     if left is not None and right is not None:
-        lane_width: float | None = width
+        lane_width: float | None = float(np.ptp([line.lateral_m(WIDTH_AT_X_M)[0] for line in seen]))
         shared_end = min(max(min(left.x_range_m[1], right.x_range_m[1]), MIN_SEEN_X_M), end)
         shared = np.minimum(x, shared_end)
         half = (left.lateral_m(shared) - right.lateral_m(shared)) / 2
@@ -191,7 +186,8 @@ def follow(
     brake_s = max(speed_mps - slowest, 0.0) / BRAKING_MPS2
     braking = np.minimum(times_s, brake_s)
     distance = distance_m(speed_mps, acceleration_mps2, times_s)
-    distance = distance - BRAKING_MPS2 * (braking * times_s - braking**2 / 2)
+    # Braking for the bend on top of braking already: the vehicle stops, it does not go back.
+    distance = np.maximum.accumulate(distance - BRAKING_MPS2 * (braking * times_s - braking**2 / 2))
     points, heading = centre.at(centre.ego_arc_m + distance)
     offset = centre.ego_offset_m - offset_error_m
     offset_rate = -speed_mps * np.sin(centre.heading_rad)
@@ -230,7 +226,11 @@ class LaneFollowDriver:
     def predict(self, moment: DriverInput, seeds: tuple[int, ...]) -> DriverOutput:
         state = measure_ego_state(moment.history_xyz_m, moment.history_rotation)
         inspection = self._look(moment)
-        centre = None if inspection is None else lane_centre(inspection.lines)
+        centre = (
+            None
+            if inspection is None
+            else lane_centre(inspection.lines, is_calibrated=inspection.camera.quality == "calibrated")
+        )
         samples = [self._sample(state, centre, np.random.default_rng(seed).standard_normal(4)) for seed in seeds]
         trajectories = np.array([trajectory for trajectory, _ in samples], dtype=np.float64)
         return DriverOutput(
@@ -282,6 +282,26 @@ class LaneFollowDriver:
             curvature_error_1pm=CURVATURE_STD_1PM * spread * float(draw[3]),
         )
         return trajectory, f"{_describe(centre)}, following at {speed:.1f} m/s"
+
+
+def _of_one_lane(
+    left: LaneLine | None, right: LaneLine | None, is_calibrated: bool
+) -> tuple[LaneLine | None, LaneLine | None, str | None]:
+    """Both boundaries where they can be one lane's; otherwise one of them, and a note that says why."""
+    if left is None or right is None:
+        return left, right, None
+    near, far = left.lateral_m(WIDTH_AT_X_M) - right.lateral_m(WIDTH_AT_X_M)
+    scale = 1.0 if is_calibrated else UNCALIBRATED_SCALE
+    if not LANE_WIDTH_RANGE_M[0] / scale <= near <= LANE_WIDTH_RANGE_M[1] * scale:
+        note = f"boundaries {near:.1f} m apart are not one lane's, only the clearer one is used"
+        keep_left = left.confidence >= right.confidence
+    elif abs(far - near) > MAX_WIDENING_M * scale:
+        # The vehicle drives along its lane: the boundary that leaves its heading the least is the true one.
+        note = f"boundaries {near:.1f} m and then {far:.1f} m apart are not one lane's, only one is used"
+        keep_left = abs(left.coefficients[1]) <= abs(right.coefficients[1])
+    else:
+        return left, right, None
+    return (left, None, note) if keep_left else (None, right, note)
 
 
 def _boundary(lines: tuple[LaneLine, ...], role: str) -> LaneLine | None:

@@ -198,10 +198,11 @@ def refine_line(evidence: Float32, grid: GroundGrid, course: Float, offset_m: fl
         good = np.abs(error) < 0.15
         if good.sum() * grid.row_m < MIN_PAINT_M / 2:
             return None
-        # The more cluttered side counts: beside an edge line there is quiet asphalt, but also grass.
-        beside = max(
+        # The more cluttered side counts most: in grass both sides are, beside an edge line only one.
+        quiet, busy = sorted(
             float(np.where((side > 0.5) & (side < 1.3), evidence, 0.0).sum()) / 0.8 for side in (distance, -distance)
         )
+        beside = 0.4 * quiet + 0.6 * busy
         on = weight.sum() / (2 * window)
         fit = CurveFit(
             coefficients,

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanepaint_assets.clips.egomotion import Egomotion
-from lanepaint_assets.lanes.attributes import UNKNOWN_STYLE
+from lanepaint_assets.lanes.attributes import Count, Pattern
 from lanepaint_assets.lanes.birds_eye import pitched
 from lanepaint_assets.lanes.curves import CurveFit, line_offsets, refine_line, shared_course
 from lanepaint_assets.lanes.inspector import LaneLine, LineRole, RoadView
-from lanepaint_assets.lanes.line_style import StyleMeasurement, measure_style
+from lanepaint_assets.lanes.line_style import MAX_SINGLE_STROKE_M, StyleMeasurement, measure_style
 from lanepaint_assets.lanes.paint_filter import find_paint
 from lanepaint_assets.lanes.strip import RoadStrip, accumulate_strip
 from lanepaint_assets.rendering.cameras import RigCamera
@@ -59,11 +59,18 @@ def detect_lines(view: RoadView, camera: RigCamera, ego: Egomotion | None) -> De
         fit = refine_line(paint.evidence, strip.grid, course, offset)
         if fit is not None and _confidence(fit) >= MIN_LINE_CONFIDENCE:
             fits.append(fit)
-    fits = _distinct(fits)
-    roles = _roles(fits)
+    measured = [(fit, measure_style(strip, fit)) for fit in _distinct(fits)]
+    measured = [(fit, style) for fit, style in measured if not _is_verge(style)]
+    roles = _roles([fit for fit, _ in measured])
     level = pitched(camera, strip.pitch_down_rad)
-    lines = [_line(fit, role, measure_style(strip, fit), level) for fit, role in zip(fits, roles, strict=True)]
+    lines = [_line(fit, role, style, level) for (fit, style), role in zip(measured, roles, strict=True)]
     return Detection(tuple(lines), strip, course)
+
+
+def _is_verge(style: StyleMeasurement) -> bool:
+    """A pale strip too wide for paint and without gaps: a gravel verge, a concrete kerb."""
+    too_wide = style.width_m > MAX_SINGLE_STROKE_M and style.style.count is Count.UNKNOWN
+    return too_wide and style.style.pattern is not Pattern.DASHED
 
 
 def _at(fit: CurveFit, x: float) -> float:
@@ -106,7 +113,7 @@ def _line(fit: CurveFit, role: LineRole, measured: StyleMeasurement, camera: Rig
         coefficients=fit.coefficients,
         x_range_m=fit.x_range_m,
         polyline_px=_polyline(fit, camera),
-        style=measured.style if measured is not None else UNKNOWN_STYLE,
+        style=measured.style,
         confidence=_confidence(fit),
         style_confidence=measured.confidence,
         width_m=measured.width_m,

@@ -10,6 +10,7 @@ rarely is); fine registration of each pair around it; smoothing, trusting each p
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -25,9 +26,10 @@ from lanepaint_assets.rendering.cameras import RigCamera
 Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 
-# The patch: as near as the bonnet allows, where the road is sharp, and long enough to overlap itself at 40 m/s, 8 Hz.
+# The patch: the own lane and its lines, as near as the bonnet allows, where the road is sharp, and long enough to
+# overlap itself at 40 m/s and 8 Hz.
 PATCH_LENGTH_M = 18.0
-PATCH_HALF_WIDTH_M = 4.0
+PATCH_HALF_WIDTH_M = 3.0
 CELL_ACROSS_M = 0.1
 CELL_ALONG_M = 0.1
 # Share of the picture's height that bonnets reach up to.
@@ -41,9 +43,22 @@ YAW_STEPS = 13
 ACCELERATION_MPS2 = 3.0
 # How firmly registration is held near its start, in cells of full contrast: a few hundredths of a patch with texture.
 HOLD = 4.0
+# Registration forgives differences beyond this: parallax of what stands on the ground, moving vehicles and shadows.
+ROBUST_CONTRAST = 0.5
+# Search and registration trust ground less with distance, and the search no edge more than this many times the usual
+# contrast: vehicles ahead and beside have the strongest edges and their own motion.
+TRUST_DEPTH_M = 8.0
+SEARCH_CLIP = 0.7
 # How strongly correlation speaks against the speed prior in the profile search; from the KITTI excerpt, where 20 to 200
 # give the same path.
 CORRELATION_WEIGHT = 60.0
+
+
+# Grey levels that codec noise does not reach in a picture of 160 columns, and the share of it that others change.
+CHANGED_LEVELS = 8
+STANDING_SHARE = 0.01
+# Frames that tell what stays in place; more only cost time.
+STILL_FRAMES = 25
 
 
 def standing_still(timestamps_us: NDArray[np.int64]) -> Egomotion:
@@ -89,7 +104,7 @@ def estimate_egomotion(frames: NDArray[np.uint8], timestamps_us: NDArray[np.int6
         return standing_still(times)
     patches, seen = _ground_patches(frames, camera, grid)
     seconds = np.diff(times).astype(np.float64) / 1e6
-    pairs = register_pairs(patches, seen, grid, seconds)
+    pairs = register_pairs(patches, seen, grid, seconds, standing_pairs(frames))
     return _integrate(times, _smoothed(pairs, seconds))
 
 
@@ -104,7 +119,7 @@ def registration_quality(frames: NDArray[np.uint8], timestamps_us: NDArray[np.in
         return -1.0
     patches, seen = _ground_patches(frames, camera, grid)
     seconds = np.diff(np.asarray(timestamps_us, dtype=np.int64)).astype(np.float64) / 1e6
-    return float(register_pairs(patches, seen, grid, seconds).match.mean())
+    return float(register_pairs(patches, seen, grid, seconds, standing_pairs(frames)).match.mean())
 
 
 def _patch_grid(camera: RigCamera) -> GroundGrid | None:
@@ -174,24 +189,45 @@ def _correlate(
             out[a, b] = dot / np.sqrt(norm_before * norm_after)
 
 
-def register_pairs(patches: Float32, seen: NDArray[np.bool_], grid: GroundGrid, seconds: Float) -> PairMotion:
+def standing_pairs(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(T-1,) True where nearly nothing of the whole picture changed: the vehicle stands, others may move."""
+    small = [
+        cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), (160, 90), interpolation=cv2.INTER_AREA).astype(np.int16)
+        for f in frames
+    ]
+    changed = [float((np.abs(b - a) > CHANGED_LEVELS).mean()) for a, b in itertools.pairwise(small)]
+    return np.asarray(changed) < STANDING_SHARE
+
+
+def register_pairs(
+    patches: Float32, seen: NDArray[np.bool_], grid: GroundGrid, seconds: Float, standing: NDArray[np.bool_]
+) -> PairMotion:
     """Motion of each pair of neighbouring patches; see the module's phases."""
     count = len(patches) - 1
     reach = min(float(seconds.max()) * MAX_SPEED_MPS, 0.65 * PATCH_LENGTH_M)
     shifts = np.arange(-3, round(reach / grid.row_m) + 1)
     scores = np.zeros((count, shifts.size))
     yaw_of = np.zeros((count, shifts.size))
+    # What stays in place while the vehicle moves (a bonnet, a vehicle ahead, falloff of light, but also a solid line)
+    # speaks for standing still in every pair. It is left out of the search, and only of that.
+    moving = np.append(~standing, True)
+    still = np.median(patches[moving][:: max(1, int(moving.sum()) // STILL_FRAMES)], axis=0)
+    near = np.exp(-(grid.x_m - grid.x_min_m) / TRUST_DEPTH_M).astype(np.float32)
+    changing = np.clip(patches - still, -SEARCH_CLIP, SEARCH_CLIP) * near[:, None]
     for k in range(count):
+        if standing[k]:
+            scores[k] = -np.abs(shifts) * grid.row_m
+            continue
         yaws = np.linspace(-1.0, 1.0, YAW_STEPS) * MAX_YAW_RATE * seconds[k]
         table = np.zeros((shifts.size, YAW_STEPS))
-        _correlate(patches[k], patches[k + 1], grid.x_m, shifts, yaws, grid.metres_per_pixel, grid.row_m, table)
+        _correlate(changing[k], changing[k + 1], grid.x_m, shifts, yaws, grid.metres_per_pixel, grid.row_m, table)
         # Straight on wins ties: without texture every yaw fits alike.
         table -= 0.02 * np.abs(np.linspace(-1.0, 1.0, YAW_STEPS))
         best = table.argmax(axis=1)
         scores[k] = table[np.arange(shifts.size), best]
         yaw_of[k] = yaws[best]
     profile = _speed_profile(scores, shifts.astype(np.float64) * grid.row_m, seconds)
-    forward = shifts[profile] * grid.row_m
+    forward = shifts[profile].astype(np.float64) * grid.row_m
     yaw = yaw_of[np.arange(count), profile]
     pairs = PairMotion(forward, 0.5 * forward * yaw, yaw, np.ones(count))
     # The second round starts where the first one's neighbours agree, which corrects the odd pair that ran astray.
@@ -238,6 +274,7 @@ def _register(
     x, y = np.meshgrid(grid.x_m[::2], grid.y_m[::2], indexing="ij")
     inside = seen[::2, ::2]
     x, y, reference = x[inside], y[inside], before[::2, ::2][inside].astype(np.float64)
+    near = np.exp(-(x - grid.x_min_m) / TRUST_DEPTH_M)
     # Gradients along rig x and y; rows and columns run against them.
     slope_x = cv2.Sobel(after, cv2.CV_32F, 0, 1, ksize=3) / np.float32(-8.0 * grid.row_m)
     slope_y = cv2.Sobel(after, cv2.CV_32F, 1, 0, ksize=3) / np.float32(-8.0 * grid.metres_per_pixel)
@@ -260,7 +297,7 @@ def _register(
         error = value - reference[overlap]
         # d(px)/d(motion) and d(py)/d(motion).
         jacobian = np.column_stack([-c * gx + s * gy, -s * gx - c * gy, gx * py[overlap] - gy * px[overlap]])
-        weight = 1.0 / (1.0 + (error / 0.8) ** 2)
+        weight = near[overlap] / (1.0 + (error / ROBUST_CONTRAST) ** 2)
         normal = jacobian.T @ (jacobian * weight[:, None]) + np.diag(hold)
         step = np.linalg.solve(normal, -(jacobian.T @ (weight * error)) - hold * (motion - start))
         motion = motion + np.clip(step, [-0.3, -0.2, -0.02], [0.3, 0.2, 0.02])

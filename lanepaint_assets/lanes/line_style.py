@@ -30,6 +30,10 @@ PATTERN_LOOK_M = 32.0
 COLOR_LOOK_M = 22.0
 # Strokes of a double line lie this far apart, centre to centre (the tables name no number; streets vary).
 DOUBLE_SPACING_M = (0.10, 0.45)
+# A stroke of a double line is as wide as a single one; wider, the dip is texture of a pale band.
+MAX_DOUBLE_STROKE_M = 0.35
+# The widest single stroke of the tables is 0.30 m; blur adds to it.
+MAX_SINGLE_STROKE_M = 0.42
 # Gaps shorter than this are wear or a tar seam; the tables' shortest gap of a lane line is 2 m (dotted lines: 0.6 m).
 MIN_GAP_M = 1.2
 # Paint shorter than this is a reflector or a spot.
@@ -42,6 +46,14 @@ MIN_CLEARNESS = 0.5
 # asphalt beside it, and would otherwise be sought in a trace of colour.
 MIN_FULL_PAINT = (0.10, 0.30)
 PAINTED_ABOVE = 0.4
+# Thin paint of a worn line shows more than this in its thinnest stretches, a dash's gap less.
+BARE_BELOW = 0.16
+# In every standard of the tables a gap is at least as long as its dash; blur and the picture's edge add a little.
+MAX_DASHED_DUTY = 0.66
+MAX_DASH_M = 9.0
+# A solid line covers nearly all of its course over a stretch in which any dashed line would show a gap.
+MIN_SOLID_DUTY = 0.78
+MIN_SOLID_M = 8.0
 # Share of yellow paint's gain over asphalt that is left in blue, against red and green: white keeps about all of it,
 # fresh yellow almost none. Between the two limits nothing is said.
 YELLOW_BELOW = 0.58
@@ -118,7 +130,7 @@ def measure_style(strip: RoadStrip, fit: CurveFit) -> StyleMeasurement:
         )
     presence, clear = _paint_presence(ribbon, whole)
     painted = whole & (presence > PAINTED_ABOVE)
-    pattern, pattern_confidence, dash, period, phase = _pattern(ribbon, whole, painted, clear)
+    pattern, pattern_confidence, dash, period, phase = _pattern(ribbon, whole, presence, clear)
     count, count_confidence, width = _count(ribbon, painted)
     color, color_confidence = _color(ribbon, painted)
     return StyleMeasurement(
@@ -221,31 +233,39 @@ def _without_short(painted: NDArray[np.bool_], usable: NDArray[np.bool_], arc: F
 
 
 def _pattern(
-    ribbon: _Ribbon, whole: NDArray[np.bool_], painted: NDArray[np.bool_], clear: float
+    ribbon: _Ribbon, whole: NDArray[np.bool_], presence: Float, clear: float
 ) -> tuple[Pattern, float, float, float, float]:
     """Solid or dashed from the stretches of paint and gap; dash length, period and phase where dashed."""
-    nothing = (Pattern.UNKNOWN, 0.0, float("nan"), float("nan"), float("nan"))
+    nan = float("nan")
     usable = whole & (ribbon.look_m < PATTERN_LOOK_M)
     if usable.sum() < 10 or clear == 0.0:
-        return nothing
-    clean = _without_short(painted, usable, ribbon.arc_m)
+        return Pattern.UNKNOWN, 0.0, nan, nan, nan
+    clean = _without_short(usable & (presence > PAINTED_ABOVE), usable, ribbon.arc_m)
     runs = _runs(ribbon.arc_m, usable, clean)
     seen_m = sum(r.length_m for r in runs)
-    paint_m = sum(r.length_m for r in runs if r.painted)
-    gaps = [r for r in runs if not r.painted and r.length_m >= MIN_GAP_M]
-    # The line may simply begin or end: only a gap with paint on both sides, or as long as a period's gap, speaks.
-    inner = [r for r in gaps if r.is_whole]
-    duty = paint_m / max(seen_m, 1e-6)
-    longest_paint = max((r.length_m for r in runs if r.painted), default=0.0)
-    if (inner or (gaps and duty < 0.7)) and duty < 0.85 and longest_paint < 9.0:
+    longest_m = max((r.length_m for r in runs if r.painted), default=0.0)
+    # The line may simply begin or end: only a gap with paint on both sides speaks.
+    inner = [r for r in runs if not r.painted and r.is_whole and r.length_m >= MIN_GAP_M]
+    duty = sum(r.length_m for r in runs if r.painted) / max(seen_m, 1e-6)
+    bare = _gaps_are_bare(ribbon.arc_m, presence, inner)
+    if inner and bare and duty < MAX_DASHED_DUTY and longest_m < MAX_DASH_M:
         dash, period, phase, regularity = _rhythm(ribbon, runs)
         evidence = min(1.0, 0.45 + 0.25 * len(inner))
         return Pattern.DASHED, float(clear * evidence * (0.6 + 0.4 * regularity)), dash, period, phase
-    if not inner and longest_paint >= 10.0 and duty > 0.75:
-        return Pattern.SOLID, float(clear * min(1.0, longest_paint / 18.0)), *(float("nan"),) * 3
-    if duty > 0.9 and longest_paint >= 8.0:
-        return Pattern.SOLID, float(clear * 0.7 * min(1.0, longest_paint / 18.0)), *(float("nan"),) * 3
-    return nothing
+    # Worn paint leaves patches, not bare asphalt: a solid line's stretches count together with their thin places.
+    covered_m = sum(r.length_m for r in runs if r.painted or (r in inner and not bare))
+    if covered_m / max(seen_m, 1e-6) > MIN_SOLID_DUTY and covered_m >= MIN_SOLID_M:
+        return Pattern.SOLID, float(clear * min(1.0, covered_m / 18.0) * min(1.0, 0.4 + duty)), nan, nan, nan
+    return Pattern.UNKNOWN, 0.0, nan, nan, nan
+
+
+def _gaps_are_bare(arc: Float, presence: Float, gaps: list[_Run]) -> bool:
+    """Whether the middles of the gaps show asphalt and no thin paint."""
+    middles = [
+        presence[(arc > gap.start_m + 0.25 * gap.length_m) & (arc < gap.end_m - 0.25 * gap.length_m)] for gap in gaps
+    ]
+    inside = np.concatenate(middles) if middles else np.zeros(0)
+    return inside.size > 0 and float(np.median(inside)) < BARE_BELOW
 
 
 def _rhythm(ribbon: _Ribbon, runs: list[_Run]) -> tuple[float, float, float, float]:
@@ -302,9 +322,9 @@ def _count(ribbon: _Ribbon, painted: NDArray[np.bool_]) -> tuple[Count, float, f
     main = int(np.argmax(np.where(middle, height, -np.inf)))
     width = _half_width(height, main)
     enough = min(1.0, float(near.sum()) * 0.2 / 6.0)
-    if pair is not None and best_dip > 0.25:
+    if pair is not None and best_dip > 0.25 and width <= MAX_DOUBLE_STROKE_M:
         return Count.DOUBLE, float(enough * min(1.0, 0.5 + best_dip)), width
-    if width > 0.42:
+    if width > MAX_SINGLE_STROKE_M or (pair is not None and best_dip > 0.25):
         # A bar this wide is a blended double or a worn band: say nothing.
         return Count.UNKNOWN, 0.0, width
     return Count.SINGLE, float(enough * np.clip(1.3 - 2.0 * best_dip, 0.0, 1.0)), width

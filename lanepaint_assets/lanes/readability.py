@@ -25,6 +25,9 @@ ROAD_SATURATION = 0.45
 # Sky is brighter than nearly all ground, and far smoother.
 SKY_LIGHT = 0.55
 SKY_SMOOTHNESS = 0.006
+# Blue over red, linear: asphalt in open shade reaches 1.2, a hazy sky starts at 1.4.
+SKY_BLUE = 1.35
+SKY_OVER_ABOVE = 1.3
 
 
 def unreadable_reason(frame: NDArray[np.uint8], camera: RigCamera) -> str | None:
@@ -46,8 +49,11 @@ def unreadable_reason(frame: NDArray[np.uint8], camera: RigCamera) -> str | None
     saturation = (ground[seen].max(axis=1) - ground[seen].min(axis=1)) / np.maximum(ground[seen].max(axis=1), 1.0)
     if float(np.median(saturation)) > ROAD_SATURATION:
         return "what lies ahead has not the colour of a road"
-    sky = linear_light(frame[: frame.shape[0] // 4].astype(np.float32)).mean()
+    above = float(linear_light(frame[: frame.shape[0] // 4].astype(np.float32)).mean())
+    blue = float(np.median(colors[:, 2] / np.maximum(colors[:, 0], 1e-3)))
+    if blue > SKY_BLUE and median > SKY_OVER_ABOVE * above:
+        return "what lies ahead is bluer than a road and brighter than what is above it; is the picture upside down?"
     rough = float(np.median(np.abs(np.diff(light)))) / max(median, 1e-3)
-    if median > SKY_LIGHT and median > 1.5 * float(sky) and rough < SKY_SMOOTHNESS:
+    if median > SKY_LIGHT and median > SKY_OVER_ABOVE * above and rough < SKY_SMOOTHNESS:
         return "what lies ahead is as bright and smooth as sky; is the picture upside down?"
     return None

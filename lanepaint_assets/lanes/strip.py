@@ -33,7 +33,7 @@ BEHIND_M = 18.0
 SHARPNESS_SCALE_M = 5.0
 # More pictures than this add time but no new ground.
 MAX_FRAMES = 12
-# A vehicle over the road, or the verge beside it, shows only where no picture saw road: flanks of edge lines are needed.
+# Vehicles and the verge show only where no picture saw road: an edge line's outer flank is needed to measure it.
 OFF_ROAD_WEIGHT = 1e-6
 # Bonnets reach up to this share of the picture from below; the ground there is seen in earlier or later pictures.
 BONNET_SHARE = 0.07

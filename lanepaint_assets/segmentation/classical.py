@@ -9,11 +9,12 @@ How a frame is segmented, at 320 pixels' width:
    what it does not look like (`road_appearance.py`); in a video, the frames before teach too;
 3. two paths over the plane, left and right, enclose what looks like road and end where the surface changes;
 4. upright things are cut out: above an object's foot, its column of the picture shows no road up to the horizon;
+   vehicles of the road's own colour are found by their outline (`upright_boxes.py`);
 5. steps 3 and 4 teach the look again, and are repeated.
 
 Limits: a pavement of the road's own colour without a kerb line belongs to the road; a vehicle of the road's own colour
-and without texture does too; a frame that shows nothing but sky cannot be told from a road that fills the frame, unless
-it is of one colour.
+seen from the side may, in part; a frame of sky or trees alone gets a mask of its lower part, only a frame of one colour
+or of noise gets none; where a vehicle cuts the visible road in two, the clean-up keeps the larger part.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from lanepaint_assets.segmentation.road_shape import (
     choose_vanishing_point,
     vanishing_votes,
 )
+from lanepaint_assets.segmentation.upright_boxes import find_boxes
 
 Mask = NDArray[np.bool_]
 
@@ -79,6 +81,8 @@ MEMORY_COST, MEMORY_LIMIT = 0.05, 30.0
 MARKING_COLUMNS = 13
 # A road pixel cannot look very unlike road, but an object may look like anything: so likeness counts little.
 LIKENESS_RANGE = (-2.0, 0.5)
+# What an upright box takes from the likeness of its pixels: more than a car body of the road's colour gains.
+BOX_COST = 1.0
 HEIGHT_STEP_COST, HEIGHT_JUMP_COST = 0.5, 6.0
 
 ROUNDS = 3
@@ -128,6 +132,7 @@ class _Scene:
         look: the frame.
         plane: the road plane.
         clutter: (h, w) how much more restless than the road, 0 to `CLUTTER_LIMIT`.
+        boxed: (h, w) True where an upright box stands.
         core: (h, w) weights of the strip ahead.
         elsewhere: (h, w) weights of what is hardly road.
         edge: (R, OFFSETS) contrast between left and right of each place on the plane, 0 to 1.
@@ -136,6 +141,7 @@ class _Scene:
     look: Look
     plane: RoadPlane
     clutter: Float
+    boxed: Mask
     core: NDArray[np.float64]
     elsewhere: NDArray[np.float64]
     edge: Float
@@ -226,16 +232,20 @@ def _scene(look: Look, plane: RoadPlane) -> _Scene:
     along = cv2.blur(along, (CLUTTER_WINDOW_PX, CLUTTER_WINDOW_PX))
     rough = cv2.blur(np.hypot(gradient_x, gradient_y), (ROUGH_WINDOW_PX, ROUGH_WINDOW_PX))
 
-    visible = plane.below & (row < BONNET_FROM_CORE * plane.height)
+    # No car body in the sample of road.
+    boxed = np.zeros(plane.below.shape, dtype=np.bool_)
+    for box in find_boxes(look.luma, plane):
+        boxed[: box.foot, box.left : box.right] = True
+    visible = plane.below & ~boxed & (row < BONNET_FROM_CORE * plane.height)
     lane = visible & (np.abs(plane.offset_at) < 2 * CORE_OFFSET)
     calm = max(float(np.percentile(along[lane], 40)) if lane.any() else 0.0, CLUTTER_FLOOR)
     smooth = max(float(np.percentile(rough[lane], 30)) if lane.any() else 0.0, ROUGH_FLOOR)
     clutter = np.clip(along / calm - CLUTTER_FROM, 0.0, CLUTTER_LIMIT).astype(np.float32)
 
     core = (visible & (np.abs(plane.offset_at) < CORE_OFFSET)) * np.exp(-rough / smooth - clutter)
-    elsewhere = np.where(plane.below, np.abs(plane.offset_at) > SIDE_OFFSET, ABOVE_HORIZON_WEIGHT)
+    elsewhere = np.where(plane.below, boxed | (np.abs(plane.offset_at) > SIDE_OFFSET), ABOVE_HORIZON_WEIGHT)
     return _Scene(
-        look, plane, clutter, core.astype(np.float64), elsewhere.astype(np.float64), _surface_edges(look, plane)
+        look, plane, clutter, boxed, core.astype(np.float64), elsewhere.astype(np.float64), _surface_edges(look, plane)
     )
 
 
@@ -292,16 +302,17 @@ def _objects(scene: _Scene, odds: Float, surface: Mask) -> Mask:
     likeness = np.clip(
         plane.pictured(np.asarray(unmarked, dtype=np.float32)) - CLUTTER_COST * scene.clutter, *LIKENESS_RANGE
     )
-    likeness = np.where(surface, likeness, 0.0)
+    likeness = np.where(scene.boxed, np.minimum(likeness, -BOX_COST), likeness) * surface
     row = np.arange(plane.height)[:, None]
     bonnet_from = int(BONNET_FROM * plane.height)
 
     upwards = np.where(row > bonnet_from, 0.0, likeness)[plane.rows]
     feet = best_heights(_running_gain(upwards), HEIGHT_STEP_COST, HEIGHT_JUMP_COST)
-    standing = plane.height - 1 - row >= feet[None]
-    downwards = np.where(standing, 0.0, likeness)[bonnet_from:]
+    # The bonnet's rows were left out on the way up, so no object starts in them; boxes are cut out by themselves.
+    standing = (plane.height - 1 - row >= feet[None]) & (row <= bonnet_from)
+    downwards = np.where(standing | scene.boxed, 0.0, likeness)[bonnet_from:]
     bonnet = bonnet_from + best_heights(_running_gain(downwards), HEIGHT_STEP_COST, HEIGHT_JUMP_COST)
-    return np.asarray(surface & (standing | (row >= bonnet[None])))
+    return np.asarray(surface & (standing | scene.boxed | (row >= bonnet[None])))
 
 
 def _running_gain(likeness: NDArray[np.floating]) -> NDArray[np.float64]:

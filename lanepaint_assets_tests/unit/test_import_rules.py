@@ -144,8 +144,7 @@ def test_clips_import_no_stage_and_only_their_own_door_the_glue(imports: list[Im
     violations = [
         found
         for found in imports
-        if found.file.startswith("clips/")
-        and found.room in (above if found.file not in doors else {*STAGES, *GLUE})
+        if found.file.startswith("clips/") and found.room in (above if found.file not in doors else {*STAGES, *GLUE})
     ]
     assert not violations, _listed(violations)
 

@@ -1,6 +1,6 @@
 """The first pixel loop of the sample drive: road, verge and sky by ray casting, filtered by each pixel's footprint.
 
-Called by `render.py` only, once a frame and camera; `panel_kernels.py` draws what stands on it. Nothing here knows files
+Called by `render.py`, once a frame and camera; `panel_kernels.py` draws what stands on it. Nothing here knows files
 or styles: it is given arrays. One entry point, because compiling is part of the first demo's waiting time.
 """
 
@@ -149,6 +149,7 @@ def cast_background(
     size = 0.0
     long_side = 0.0
     keep = 1.0
+    field = 0.5
     pan_rows, pan_columns = panorama.shape[0], panorama.shape[1]
     for row in range(height - 1, -1, -1):
         s = row_s
@@ -255,11 +256,12 @@ def cast_background(
             across = abs(gy * tx - gx * ty) + 0.8 * abs(hy * tx - hx * ty)
             along = max(along, 0.004)
             across = max(across, 0.004)
-            # Octaves of a metre and haze change slowly: every fourth pixel is enough.
+            # Octaves of a metre, haze and the meadow's colour change slowly: every fourth pixel is enough.
             if column & 3 == 0 or not started:
                 long_side = np.log2(along)
                 size = 0.5 * (long_side + np.log2(across))
                 keep = np.exp(-reach / light[9])
+                field = wrapped(cloudy, noise_table, x * 1.3, y * 1.3, int(size + 0.4))
             if not started:
                 started = True
                 row_s = s
@@ -328,7 +330,6 @@ def cast_background(
                 grassy = min(max(out_of_gravel / max(across, 0.25) + 0.5, 0.0), 1.0)
                 stones = 0.45 + 1.1 * fine
                 blade = wrapped(grain, noise_table, x * 21.0 + 0.3 * s, y * 21.0, int(size + 4.4))
-                field = wrapped(cloudy, noise_table, x * 1.3, y * 1.3, int(size + 0.4))
                 dry = min(max((field + 0.5 * broad - 0.55) * 2.2, 0.0), 1.0)
                 tuft = 0.35 + 0.8 * blade + 0.5 * (broad - 0.5)
                 earth = 1.0 - paved

@@ -59,10 +59,13 @@ def draw_panels(
         # Corners and points along the edges (a fisheye bends them) give the rectangle of pixels to visit.
         x_low, x_high, y_low, y_high = 1e9, -1e9, 1e9, -1e9
         seen = False
-        for i in range(7):
-            for j in range(3):
-                a = i / 6.0
-                b = j / 2.0
+        steps_u, steps_v = 6, 2
+        if ox * ox + oy * oy > 25.0 * (ux * ux + uy * uy + uz * uz + vx * vx + vy * vy + vz * vz):
+            steps_u, steps_v = 1, 1  # far enough for the corners alone: the bend is below the margin of a pixel
+        for i in range(steps_u + 1):
+            for j in range(steps_v + 1):
+                a = i / steps_u
+                b = j / steps_v
                 wx = ox + a * panels[p, 3] + b * panels[p, 6]
                 wy = oy + a * panels[p, 4] + b * panels[p, 7]
                 wz = oz + a * panels[p, 5] + b * panels[p, 8]

@@ -37,6 +37,8 @@ from typing import Literal
 import numpy as np
 
 PROFILE_VERSION = 1
+# Which of numpy's streams the conditions are drawn from: one where the four clips of seed 0 differ in light and layout.
+CONDITIONS_TOPIC = 36
 
 ScenarioName = Literal["open_highway", "rural_curves", "tree_avenue", "city_traffic"]
 LayoutName = Literal[
@@ -171,7 +173,7 @@ class Conditions:
 
 def draw_conditions(seed: int, clip_index: int) -> Conditions:
     """Draw the conditions of one clip; the same arguments always give the same clip."""
-    random = np.random.default_rng([PROFILE_VERSION, seed, clip_index, 36])
+    random = np.random.default_rng([PROFILE_VERSION, seed, clip_index, CONDITIONS_TOPIC])
 
     def between(limits: Range) -> float:
         return float(random.uniform(*limits))

@@ -287,7 +287,7 @@ def end_picture(kind: VehicleKind, body: Rgb, rear: bool, width_m: float, height
     _polygon(picture, [(0.83, 0.7), (0.96, 0.7), (0.96, 1.0), (0.83, 1.0)], RUBBER)
     _polygon(picture, [(0.17, 0.8), (0.83, 0.8), (0.83, 0.88), (0.17, 0.88)], (0.01, 0.01, 0.01))
     paint = (0.5, 0.5, 0.49) if kind == "truck" and rear else body
-    _polygon(picture, [(0.03, 0.05), (0.97, 0.05), (1.0, 0.2), (0.99, 0.82), (0.01, 0.82), (0.0, 0.2)], paint)
+    _polygon(picture, [(0.0, -0.05), (1.0, -0.05), (1.0, 0.2), (0.99, 0.82), (0.01, 0.82), (0.0, 0.2)], paint)
     if kind in ("van", "truck"):
         window = [(0.1, 0.12), (0.9, 0.12), (0.92, 0.42), (0.08, 0.42)]
         if not (kind == "truck" and rear):
@@ -306,4 +306,7 @@ def end_picture(kind: VehicleKind, body: Rgb, rear: bool, width_m: float, height
     _polygon(
         picture, [(0.5 - half, top), (0.5 + half, top), (0.5 + half, bottom), (0.5 - half, bottom)], (0.6, 0.6, 0.57)
     )
-    return _frame_off(picture)
+    # No gap at the top, where the rear window or the roof continues.
+    picture[-1] = 0.0
+    picture[:, 0] = picture[:, -1] = 0.0
+    return picture

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lanepaint_assets.clips.encoding import write_video
+from lanepaint_assets.clips.encoding import DEFAULT_PRESET, write_video
 from lanepaint_assets.clips.sample_drive.ground_kernel import FIRST_VEHICLE, ROAD
 from lanepaint_assets.clips.sample_drive.profile import PROFILE_VERSION
 from lanepaint_assets.clips.sample_drive.render import CameraTrack, ClipRenderer, Frame
@@ -49,6 +50,10 @@ GENERATOR_VERSION = 1
 FRONT_WEIGHT = 8
 # About what a 1080p consumer encoder leaves; higher would be unrealistically clean.
 CRF = 19
+# The small pictures are for models to glance at; effort on them would be a third of all encoding.
+SMALL_PRESET = "ultrafast"
+# Pixels that one task of a worker renders at least.
+BATCH_PIXELS = 300_000
 
 
 @dataclass(frozen=True)
@@ -282,7 +287,7 @@ def _render_camera(
             yield frame.picture
 
     video = folder / f"{world.clip_id}.{name}.mp4"
-    write_video(video, pictures(), float(order.fps), crf=CRF)
+    write_video(video, pictures(), float(order.fps), crf=CRF, preset=DEFAULT_PRESET if front else SMALL_PRESET)
     _add(archive, video.name, video.read_bytes())
     video.unlink()
     _add(archive, f"{world.clip_id}.{name}.timestamps.parquet", parquet_bytes(pd.DataFrame({"timestamp": times})))
@@ -295,14 +300,21 @@ def _render_camera(
 
 
 def _in_order(renderer: ClipRenderer, track: CameraTrack, pool: ThreadPoolExecutor, ahead: int) -> Iterator[Frame]:
-    """Frames in order, a few of them rendered ahead by the pool."""
-    waiting: list[Future[Frame]] = []
-    for index in range(track.times_us.size):
-        waiting.append(pool.submit(renderer.frame, track, index))
+    """Frames in order, a few batches of them rendered ahead by the pool."""
+    count = track.times_us.size
+    # Small pictures take less time than handing them from thread to thread: several at once.
+    batch = max(1, min(16, BATCH_PIXELS // track.falloff.size))
+
+    def render(first: int) -> list[Frame]:
+        return [renderer.frame(track, index) for index in range(first, min(first + batch, count))]
+
+    waiting: deque[Future[list[Frame]]] = deque()
+    for first in range(0, count, batch):
+        waiting.append(pool.submit(render, first))
         if len(waiting) >= ahead:
-            yield waiting.pop(0).result()
-    for frame in waiting:
-        yield frame.result()
+            yield from waiting.popleft().result()
+    while waiting:
+        yield from waiting.popleft().result()
 
 
 def _open_archive(folder: Path, camera: str, chunk: int) -> zipfile.ZipFile:

@@ -49,7 +49,7 @@ class FlatRoad:
 
     curvature: float = 0.0
     lines: tuple[TrueLine, ...] = LANE
-    pitch_rad: tuple[float, ...] = ()
+    pitch_rad: float = 0.0
     wander_m: float = 0.0
     speed_mps: float = 10.0
     shadow: bool = False
@@ -91,7 +91,12 @@ class FlatRoad:
         return Egomotion(
             (times * 1e6).astype(np.int64),
             np.array([[*xy, 0.0] for xy, _ in poses]),
-            np.array([Rotation.from_euler("z", yaw).as_quat() for _, yaw in poses]),
+            np.array(
+                [
+                    Rotation.from_euler("ZY", [yaw, self.pitch(t)]).as_quat()
+                    for t, (_, yaw) in zip(times, poses, strict=True)
+                ]
+            ),
             "recorded",
         )
 
@@ -107,21 +112,25 @@ class FlatRoad:
             ego=self.ego(count / rate_hz),
         )
 
-    def frame_camera(self, k: int) -> RigCamera:
-        return pitched(self.camera, self.pitch_rad[k % len(self.pitch_rad)]) if self.pitch_rad else self.camera
+    def frame_camera(self, t_s: float) -> RigCamera:
+        return pitched(self.camera, self.pitch(t_s))
 
-    def ground_of(self, k: int, t_s: float, pixels: Float) -> tuple[Float, Float, NDArray[np.bool_]]:
-        """True road coordinates of pixels of frame k."""
-        ground, ok = self.frame_camera(k).ground(pixels)
+    def pitch(self, t_s: float) -> float:
+        """The body bounces at 1.5 Hz."""
+        return self.pitch_rad * float(np.sin(2 * np.pi * 1.5 * t_s))
+
+    def ground_of(self, t_s: float, pixels: Float) -> tuple[Float, Float, NDArray[np.bool_]]:
+        """True road coordinates of pixels of the frame at t."""
+        ground, ok = self.frame_camera(t_s).ground(pixels)
         xy, yaw = self.pose(t_s)
         c, s = np.cos(yaw), np.sin(yaw)
         along, across = self.road(ground @ np.array([[c, s], [-s, c]]) + xy)
         return along, across, ok & (np.hypot(*ground.T) < 150)
 
     def _render(self, k: int, t_s: float) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        h, w, up = self.camera.height, self.camera.width, 3
+        h, w, up = self.camera.height, self.camera.width, 2
         x, y = np.meshgrid((np.arange(w * up) + 0.5) / up - 0.5, (np.arange(h * up) + 0.5) / up - 0.5)
-        s, d, ok = self.ground_of(k, t_s, np.stack([x.ravel(), y.ravel()], axis=1))
+        s, d, ok = self.ground_of(t_s, np.stack([x.ravel(), y.ravel()], axis=1))
         rng = np.random.default_rng(self.seed)
         tile = rng.normal(0, 1, (512, 512))
         # Grain of a few centimetres, repeated every 25 m.

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanepaint_assets.evaluation.constant_velocity import ConstantVelocityDriver
-from lanepaint_assets.evaluation.ego_state import measure_ego_state, turning_path
+from lanepaint_assets.evaluation.ego_state import distance_m, measure_ego_state, turning_path
 from lanepaint_assets_tests.unit.evaluation.drives import FRONT, circle_drive, moment_of
 
 SEEDS = (11, 2**63 + 5, 7, 8, 9, 10)
@@ -36,6 +36,17 @@ def test_a_turning_path_keeps_its_speed_and_turns_at_its_rate(yaw_rate: float, s
     if speed > 1:
         directions = np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))
         np.testing.assert_allclose(np.diff(directions), yaw_rate * 0.1, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(st.floats(0, 40), st.floats(-8, 4))
+def test_an_acceleration_dies_out_and_a_braking_vehicle_never_goes_back(speed: float, acceleration: float) -> None:
+    way = distance_m(speed, acceleration, 0.1 * np.arange(0, 65, dtype=np.float64))
+    steps = np.diff(way)
+    assert way[0] == 0.0
+    assert (steps >= 0).all()
+    # The speed tends to v + a * 1.5 s, or to a stop.
+    assert steps[-1] / 0.1 == pytest.approx(max(speed + 1.5 * acceleration, 0.0), abs=0.03 * abs(acceleration) + 1e-9)
 
 
 def test_it_goes_straight_on_at_the_present_speed() -> None:

@@ -168,6 +168,15 @@ def test_boundaries_of_two_lanes_are_not_taken_for_one() -> None:
     assert "7.2 m apart" in centre.note
 
 
+def test_a_lane_too_wide_for_a_calibrated_camera_may_be_the_fault_of_an_uncalibrated_one() -> None:
+    wide = lane(width_m=5.0)
+    calibrated, uncalibrated = lane_centre(wide), lane_centre(wide, is_calibrated=False)
+    assert calibrated is not None
+    assert calibrated.width_m is None
+    assert uncalibrated is not None
+    assert uncalibrated.width_m == pytest.approx(5.0)
+
+
 def test_of_boundaries_that_part_the_one_along_the_vehicle_is_followed() -> None:
     parting = (line("ego_left", 1.8, heading_rad=0.08), line("ego_right", -1.8, heading_rad=0.002))
     centre = lane_centre(parting)

@@ -77,7 +77,9 @@ def test_one_picture_never_gives_a_wrong_attribute(name: str) -> None:
         assert style.pattern in (Pattern.SOLID if painted.dash_m is None else Pattern.DASHED, Pattern.UNKNOWN)
 
 
-@pytest.mark.parametrize(("name", "role"), [("straight", "ego_right"), ("left_bend", "ego_left"), ("shaded", "ego_right")])
+@pytest.mark.parametrize(
+    ("name", "role"), [("straight", "ego_right"), ("left_bend", "ego_left"), ("shaded", "ego_right")]
+)
 def test_dash_and_period_are_measured_in_metres(name: str, role: str) -> None:
     painted = ROADS[name].lines[0 if role == "ego_left" else 1]
     line = _driven(name)[role]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lanepaint_assets.lanes.attributes import UNKNOWN_STYLE, Color, Count, LaneStyle, Pattern
@@ -25,17 +25,13 @@ STYLES = {
 
 
 @cache
-def _road(key: str, shift_m: float = 0.0, smooth: bool = False) -> RoadView:
+def _road(key: str, shift_m: float = 0.0) -> RoadView:
     style = STYLES[key]
     color = YELLOW if style.color is Color.YELLOW else WHITE
     dash = 3.0 if style.pattern is Pattern.DASHED else None
     lines = tuple(PaintedLine(y + shift_m, color, style.count is Count.DOUBLE, dash, 9.0) for y in (1.75, -1.75))
-    road = FlatRoad(lines, grain=np.zeros((512, 512))) if smooth else FlatRoad(lines)
     view, ego = camera(), drive(12, 12.0)
-    frames = render(road, view, ego)
-    if smooth:
-        frames = render(road, view, ego, seed=0)
-    return RoadView(frames, ego.timestamps_us, 3, camera=view, ego=ego)
+    return RoadView(render(FlatRoad(lines), view, ego), ego.timestamps_us, 3, camera=view, ego=ego)
 
 
 def _line(role: LineRole, style: LaneStyle, sure: float) -> LaneLine:
@@ -80,8 +76,13 @@ def test_what_one_boundary_cannot_tell_the_other_one_tells() -> None:
     [
         (np.full((360, 640, 3), 127, np.uint8), "one colour"),
         (np.random.default_rng(0).integers(0, 9, (360, 640, 3)).astype(np.uint8), "dark"),
-        (np.tile(np.linspace(0, 30, 360).astype(np.uint8)[:, None, None] + np.array([40, 110, 170], np.uint8), (1, 640, 1)),
-         "colour of a road"),
+        (
+            np.tile(
+                np.linspace(0, 30, 360).astype(np.uint8)[:, None, None] + np.array([40, 110, 170], np.uint8),
+                (1, 640, 1),
+            ),
+            "colour of a road",
+        ),
     ],
 )
 def test_a_picture_that_is_no_road_gets_a_reason_and_no_lines(picture: np.ndarray, words: str) -> None:
@@ -95,7 +96,9 @@ def test_a_picture_that_is_no_road_gets_a_reason_and_no_lines(picture: np.ndarra
 def test_an_upside_down_road_gets_a_low_confidence_and_a_reason() -> None:
     view = _road("single_white_solid")
     flipped = np.ascontiguousarray(view.frames[:, ::-1])
-    inspection = MeasuredLaneInspector().inspect(RoadView(flipped, view.timestamps_us, 3, camera=view.camera, ego=view.ego))
+    inspection = MeasuredLaneInspector().inspect(
+        RoadView(flipped, view.timestamps_us, 3, camera=view.camera, ego=view.ego)
+    )
     assert inspection.confidence < 0.3
     assert inspection.reason is not None
 
@@ -124,7 +127,13 @@ def test_a_road_of_another_style_fails_on_exactly_what_differs(shown: str, wante
     failed = {a.attribute for a in verdict.attributes if not a.passed}
     a, b = STYLES[shown], STYLES[wanted]
     assert failed == {
-        name for name, differs in (("count", a.count != b.count), ("color", a.color != b.color), ("pattern", a.pattern != b.pattern)) if differs
+        name
+        for name, differs in (
+            ("count", a.count != b.count),
+            ("color", a.color != b.color),
+            ("pattern", a.pattern != b.pattern),
+        )
+        if differs
     }
     assert not verdict.passed
     assert verdict.revised_caption.startswith(b.caption)
@@ -149,8 +158,6 @@ def test_lines_that_leave_the_original_course_fail_the_perspective() -> None:
 
 
 def test_a_road_smeared_by_the_painter_fails_the_texture() -> None:
-    import cv2
-
     view = _road("single_white_solid")
     smeared = np.stack([cv2.medianBlur(f, 9) for f in view.frames])
     verdict = MeasuredLaneInspector().judge(

@@ -1,0 +1,244 @@
+"""What the procedural painter knows of a clip before any prompt: its lines, and every frame without them.
+
+Called once a clip by `procedural.py`. The steps have a module each (course, tracks, registration, removal); their order
+is here. New paint is not.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanepaint_assets.editing.engine import EditScene, UnpaintableSceneError
+from lanepaint_assets.editing.frame_registration import FrameFit, register_frames
+from lanepaint_assets.editing.lane_tracks import LaneTrack, join_lines, with_both_boundaries
+from lanepaint_assets.editing.line_strips import sample_strip
+from lanepaint_assets.editing.marking_map import MarkingMap
+from lanepaint_assets.editing.marking_removal import (
+    SURFACE_GRID,
+    CleanBand,
+    Surface,
+    clean_band,
+    surface_of,
+)
+from lanepaint_assets.editing.marking_standards import MarkingStandard
+from lanepaint_assets.editing.road_band import band_pixels, course_view, pitched, pixel_rays, soft_paint_mask
+from lanepaint_assets.editing.road_course import STEP_M, RigPose, RoadCourse, body_pitch, course_of, plan_poses
+from lanepaint_assets.editing.shading import PaintBrightness, linear_frame
+from lanepaint_assets.lanes.attributes import Count
+from lanepaint_assets.lanes.inspector import LaneInspection, RoadView
+
+Float = NDArray[np.float64]
+
+# Lines are measured again after this much way or time: each measurement sees 30 to 40 m, so neighbours overlap well.
+_INSPECT_EVERY_M = 12.0
+_INSPECT_EVERY_US = 2_000_000
+_MOST_INSPECTIONS = 14
+
+# Half width of the band around a line: a double line of wide strokes, its removal margin, and the paint's soft edge.
+_BAND_M = 0.42
+
+# Old paint is looked for this far beyond its measured strokes; a line of unmeasured width is taken for a wide one.
+_OLD_MARGIN_M = 0.05
+_UNMEASURED_WIDTH_M = 0.20
+
+# Less of a line's way than this with a stroke on it is chance: even worn dashes of 2 m in 9 m show a fifth.
+_MARKED_SHARE = 0.06
+
+
+class LineSource(Protocol):
+    """The part of the inspector role that the painter needs."""
+
+    def inspect(self, view: RoadView) -> LaneInspection: ...
+
+
+@dataclass(frozen=True, eq=False)
+class SceneAnalysis:
+    """What all prompts of a clip share.
+
+    Attributes:
+        course: the road.
+        tracks: the lines to paint, left to right.
+        arc_m: (L, N) length along each line at each step of the course.
+        marked_share: for each line the share of its way that shows old paint.
+        bands: every frame's pixels near lines, without old markings.
+        brightness: of the clip's own paint.
+        lane_width_m: of the ego lane, NaN where it has one line only.
+    """
+
+    course: RoadCourse
+    tracks: tuple[LaneTrack, ...]
+    arc_m: Float
+    marked_share: tuple[float, ...]
+    bands: tuple[CleanBand, ...]
+    brightness: PaintBrightness
+    lane_width_m: float
+
+    def shows_paint(self, line: int) -> bool:
+        """Whether the clip shows old paint along a line."""
+        return self.marked_share[line] > _MARKED_SHARE
+
+
+def analyse_scene(scene: EditScene, lines: LineSource, standard: MarkingStandard) -> SceneAnalysis:
+    """Measure, register, survey and clean a clip.
+
+    Raises:
+        UnpaintableSceneError: there is no road, no ego motion for its frames, no boundary of the ego lane, or no line
+            inside the paint masks; the message says which.
+    """
+    # 1. Where the vehicle goes, and the lines it passes.
+    poses, pitches = _poses(scene)
+    targets = inspected_frames(scene.timestamps_us, poses)
+    inspections = [lines.inspect(_view(scene, k)) for k in targets]
+    course = course_of(poses, _bend_ahead(poses[targets[-1]], inspections[-1]))
+    tracks = join_lines(course, [poses[k] for k in targets], inspections)
+    tracks = with_both_boundaries(tracks, standard.lane_width_m)
+    if not any(track.role != "other" for track in tracks):
+        reasons = sorted({i.reason for i in inspections if i.reason})
+        why = f": {'; '.join(reasons)}" if reasons else ""
+        raise UnpaintableSceneError(
+            f"no boundary of the ego lane was found in {len(targets)} inspected frames of {scene.item_key}{why}"
+        )
+    # 2. Fit frames and lines to each other.
+    fits, tracks = register_frames(
+        scene.frames, scene.paint_masks, scene.camera, course, poses, tracks, pitches, scene.ego.quality == "recorded"
+    )
+    # 3. Find the old markings over the whole clip; other lines without any are kerbs, seams or the road's edge.
+    survey = _survey(scene, course, fits, tracks)
+    share = survey.markings.marked_share()
+    kept = [i for i, track in enumerate(tracks) if track.role != "other" or share[i] > _MARKED_SHARE]
+    # 4. Take them out of every frame.
+    bands = _cleaned(scene, course, fits, tracks, survey, kept)
+    if not any(len(band.pixels) for band in bands):
+        raise UnpaintableSceneError(f"the lane lines of {scene.item_key} lie outside its paint masks in every frame")
+    painted = tuple(tracks[i] for i in kept)
+    return SceneAnalysis(
+        course=course,
+        tracks=painted,
+        arc_m=np.stack([track.arc_length_m(course) for track in painted]),
+        marked_share=tuple(float(share[i]) for i in kept),
+        bands=bands,
+        brightness=survey.markings.brightness(),
+        lane_width_m=_lane_width(painted),
+    )
+
+
+def _poses(scene: EditScene) -> tuple[tuple[RigPose, ...], Float]:
+    """Plan poses and body pitches of all frames."""
+    if not scene.paint_masks.any():
+        raise UnpaintableSceneError(f"the paint masks of {scene.item_key} are empty: no road was found in the clip")
+    try:
+        positions, rotations = scene.ego.poses(scene.timestamps_us)
+    except ValueError as error:
+        raise UnpaintableSceneError(f"the ego motion of {scene.item_key} does not cover its frames: {error}") from error
+    if scene.ego.quality != "recorded":
+        return plan_poses(positions, rotations), np.zeros(len(positions))
+    seconds = (scene.timestamps_us - scene.timestamps_us[0]) / 1e6
+    return plan_poses(positions, rotations), body_pitch(seconds, positions, rotations)
+
+
+def inspected_frames(timestamps_us: NDArray[np.int64], poses: tuple[RigPose, ...]) -> list[int]:
+    """Frames to measure lines in: evenly over way and time, the first and the last one always."""
+    way = np.concatenate([[0.0], np.cumsum([np.hypot(*(b.origin - a.origin)) for a, b in itertools.pairwise(poses)])])
+    progress = way / _INSPECT_EVERY_M + (timestamps_us - timestamps_us[0]) / _INSPECT_EVERY_US
+    count = int(np.clip(np.ceil(progress[-1]) + 1, 2, _MOST_INSPECTIONS))
+    wanted = np.linspace(0.0, progress[-1], count)
+    return sorted({int(np.argmin(np.abs(progress - w))) for w in wanted} | {0, len(poses) - 1})
+
+
+def _view(scene: EditScene, target: int) -> RoadView:
+    return RoadView(
+        frames=scene.frames,
+        timestamps_us=scene.timestamps_us,
+        target_index=target,
+        camera=scene.camera,
+        ego=scene.ego,
+        road_masks=scene.paint_masks,
+    )
+
+
+def _bend_ahead(pose: RigPose, inspection: LaneInspection) -> Float | None:
+    """The way of the ego lane ahead of the last frame, in the world: the clip's poses end there, the road does not."""
+    ego = [line for line in inspection.lines if line.role != "other"]
+    if not ego:
+        return None
+    x = np.arange(5.0, max(max(line.x_range_m[1] for line in ego), 10.0), 5.0)
+    bend = np.mean([line.lateral_m(x) - line.lateral_m(np.zeros(1)) for line in ego], axis=0)
+    return pose.to_world(np.stack([x, bend], axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Survey:
+    """What the clip shows of its lines: asphalt beside them in every frame, old markings along them."""
+
+    inner: tuple[int, ...]
+    surfaces: tuple[Surface, ...]
+    markings: MarkingMap
+
+
+def _survey(scene: EditScene, course: RoadCourse, fits: tuple[FrameFit, ...], tracks: tuple[LaneTrack, ...]) -> _Survey:
+    inner = tuple(0 if float(np.median(track.offset_m)) > 0 else 1 for track in tracks)
+    markings = MarkingMap(len(tracks), course.length_m)
+    surfaces = []
+    for k, fit in enumerate(fits):
+        linear = linear_frame(scene.frames[k])
+        here = course.along(fit.pose)
+        camera = pitched(scene.camera, fit.pitch_down_rad)
+        stations = here + SURFACE_GRID.ahead_m
+        strips = [
+            sample_strip(linear, scene.paint_masks[k], camera, course, fit.pose, here, t.at(stations), SURFACE_GRID)
+            for t in tracks
+        ]
+        surface = surface_of(strips, here, inner)
+        for i, strip in enumerate(strips):
+            markings.add(i, strip, surface.sides[i].mean(axis=1))
+        surfaces.append(surface)
+    return _Survey(inner, tuple(surfaces), markings)
+
+
+def _cleaned(
+    scene: EditScene,
+    course: RoadCourse,
+    fits: tuple[FrameFit, ...],
+    tracks: tuple[LaneTrack, ...],
+    survey: _Survey,
+    kept: list[int],
+) -> tuple[CleanBand, ...]:
+    removal = survey.markings.removal([_old_half_width_m(track) for track in tracks])
+    # Nothing to take away along a boundary without old paint.
+    removal[survey.markings.marked_share() <= _MARKED_SHARE] = 0.0
+    removal = removal[kept]
+    inner = [survey.inner[i] for i in kept]
+    rays = pixel_rays(scene.camera)
+    bands = []
+    for k, fit in enumerate(fits):
+        mask = soft_paint_mask(scene.paint_masks[k])
+        view = course_view(course, fit.pose)
+        at = view.first_s + np.arange(len(view.points), dtype=np.float64) * STEP_M
+        offsets = np.stack([tracks[i].at(at) for i in kept])
+        pixels = band_pixels(rays, scene.camera, fit.pitch_down_rad, mask, view, offsets, _BAND_M)
+        surface = survey.surfaces[k].of_lines(kept)
+        bands.append(clean_band(linear_frame(scene.frames[k]), mask, pixels, surface, inner, removal))
+    return tuple(bands)
+
+
+def _old_half_width_m(track: LaneTrack) -> float:
+    """How far from its centre a line's old paint may lie: its strokes as measured, and what measuring may be off."""
+    width = track.width_m if np.isfinite(track.width_m) else _UNMEASURED_WIDTH_M
+    strokes = 0.5 if track.style.count is Count.SINGLE else 1.5
+    return min(strokes * width + _OLD_MARGIN_M, _BAND_M)
+
+
+def _lane_width(tracks: tuple[LaneTrack, ...]) -> float:
+    left = [t for t in tracks if t.role == "ego_left"]
+    right = [t for t in tracks if t.role == "ego_right"]
+    if not left or not right:
+        return float("nan")
+    low = max(left[0].s_range_m[0], right[0].s_range_m[0])
+    high = min(left[0].s_range_m[1], right[0].s_range_m[1])
+    at = np.linspace(low, max(high, low), 50, dtype=np.float64)
+    return float(np.mean(left[0].at(at) - right[0].at(at)))

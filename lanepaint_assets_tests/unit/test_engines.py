@@ -1,0 +1,76 @@
+"""The engine table: it must tell the truth about the classes that it names."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import get_args
+
+import pytest
+
+from lanepaint_assets.engines import ENGINES, EngineEntry, Role, chosen_engine, is_foundation_model
+from lanepaint_assets.settings import Settings, SettingsError
+
+METHODS: dict[str, tuple[str, ...]] = {
+    "segmenter": ("segment_video", "segment_picture"),
+    "first_frame_painter": ("paint_first_frame",),
+    "video_painter": ("paint_video",),
+    "inspector": ("inspect", "first_caption", "judge"),
+    "driver": ("predict", "cameras"),
+}
+
+
+@pytest.mark.parametrize("entry", ENGINES, ids=lambda entry: f"{entry.role}-{entry.name}")
+def test_the_table_says_the_name_and_version_that_the_class_says(entry: EngineEntry) -> None:
+    module, name = entry.target.split(":")
+    engine = getattr(import_module(module), name)
+    assert (engine.name, engine.version) == (entry.name, entry.version)
+
+
+@pytest.mark.parametrize(
+    "entry", [entry for entry in ENGINES if entry.family != "models"], ids=lambda entry: f"{entry.role}-{entry.name}"
+)
+def test_every_engine_is_built_without_arguments_and_plays_its_role(entry: EngineEntry) -> None:
+    engine = entry.build()
+    for method in METHODS[entry.role]:
+        assert hasattr(engine, method)
+    assert entry.label == f"{engine.name} {engine.version}"
+
+
+@pytest.mark.parametrize("role", get_args(Role))
+def test_every_role_has_a_cpu_engine_by_default(role: Role) -> None:
+    entry = chosen_engine(Settings(), role)
+    assert (entry.role, entry.family) == (role, "cpu")
+    assert entry.extra == "cpu"
+
+
+def test_a_role_takes_the_engine_that_its_setting_names() -> None:
+    assert chosen_engine(Settings(driver="constant_velocity"), "driver").name == "constant_velocity"
+    assert chosen_engine(Settings(driver="constant_velocity"), "inspector").name == "measured"
+
+
+def test_an_unknown_engine_is_refused_with_the_roles_engines() -> None:
+    with pytest.raises(SettingsError) as refused:
+        chosen_engine(Settings(driver="alpamajo"), "driver")
+    assert str(refused.value) == (
+        "LANEPAINT_DRIVER='alpamajo' is not an engine; allowed: lane_follow, constant_velocity"
+    )
+
+
+def test_a_family_without_an_engine_for_a_role_is_refused() -> None:
+    if any(entry.role == "driver" and entry.family == "models" for entry in ENGINES):
+        pytest.skip("every role has a model engine")
+    with pytest.raises(SettingsError, match="LANEPAINT_ENGINES='models' has no engine for the driver role") as refused:
+        chosen_engine(Settings(engines="models"), "driver")
+    assert "LANEPAINT_DRIVER" in str(refused.value)
+
+
+def test_an_engine_whose_extra_is_missing_names_the_installation() -> None:
+    entry = EngineEntry("segmenter", "ghost", "1", "lanepaint_assets_tests.no_such_module:Ghost", "sam2", "models")
+    with pytest.raises(SettingsError, match=r"'ghost' for LANEPAINT_SEGMENTER .*pip install 'lanepaint\[sam2\]'"):
+        entry.build()
+
+
+def test_labels_tell_cpu_engines_from_foundation_models() -> None:
+    for entry in ENGINES:
+        assert is_foundation_model(entry.label) == (entry.family == "models")
+    assert not is_foundation_model("imported")
