@@ -76,7 +76,7 @@ class ClipPipeline:
     """The pipeline on the one clip of a sample drive.
 
     Args:
-        folder: an empty folder or the sample drive of an earlier run, kept beside the results' folder.
+        folder: where the sample drive and the videos go; a sample drive of an earlier run is used again.
         frames: how many grid frames to use.
     """
 

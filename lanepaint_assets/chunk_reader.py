@@ -41,6 +41,29 @@ class Edit:
     selected: bool
 
 
+def selected_prompts(platform: Platform, selection: Sequence[str]) -> dict[Prompt, bool]:
+    """Every prompt that the settings call for, and whether a run narrowed to `selection` makes it.
+
+    Args:
+        selection: keys or numbers of prompts from the run config; empty means all.
+
+    Raises:
+        PromptSelectionError: a name is not in the catalogue, or not called for by the settings.
+    """
+    from lanepaint_assets.editing.catalogue import PromptSelectionError
+
+    catalogue = platform.catalogue
+    prompts = catalogue.called_for(platform.settings.prompts)
+    selected = {prompt.key for prompt in (catalogue.select(selection) if selection else prompts)}
+    outside = selected - {prompt.key for prompt in prompts}
+    if outside:
+        raise PromptSelectionError(
+            f"prompt {', '.join(sorted(outside))} is not among those that LANEPAINT_PROMPTS calls for "
+            f"({', '.join(prompt.key for prompt in prompts)}); add it there, or leave LANEPAINT_PROMPTS empty"
+        )
+    return {prompt: prompt.key in selected for prompt in prompts}
+
+
 class ChunkReader:
     """Read access to one chunk.
 
@@ -127,21 +150,11 @@ class ChunkReader:
         Raises:
             PromptSelectionError: a name is not in the catalogue, or not called for by the settings.
         """
-        from lanepaint_assets.editing.catalogue import PromptSelectionError
-
-        catalogue = self.platform.catalogue
-        prompts = catalogue.called_for(self.platform.settings.prompts)
-        selected = {prompt.key for prompt in (catalogue.select(selection) if selection else prompts)}
-        outside = selected - {prompt.key for prompt in prompts}
-        if outside:
-            raise PromptSelectionError(
-                f"prompt {', '.join(sorted(outside))} is not among those that LANEPAINT_PROMPTS calls for "
-                f"({', '.join(prompt.key for prompt in prompts)}); add it there, or leave LANEPAINT_PROMPTS empty"
-            )
+        prompts = selected_prompts(self.platform, selection)
         return {
-            f"{clip_key}/{prompt.key}": Edit(clip_key, prompt, prompt.key in selected)
+            f"{clip_key}/{prompt.key}": Edit(clip_key, prompt, selected)
             for clip_key in self.clip_keys
-            for prompt in prompts
+            for prompt, selected in prompts.items()
         }
 
     def edited_name(self, clip_key: str) -> str:

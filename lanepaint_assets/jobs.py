@@ -13,6 +13,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from lanepaint_assets.materialization import RUN_NAME_TAG
+from lanepaint_assets.settings import SettingsError
 
 STAGE_ASSETS: dict[str, tuple[str, ...]] = {
     "1": ("raw_clips", "road_masks", "vp_inputs"),
@@ -101,11 +102,20 @@ class JobOutcome:
 
 
 def open_instance(home: Path) -> dg.DagsterInstance:
-    """The Dagster instance that the UI uses too: `DAGSTER_HOME` where it is set, else `home`, made if need be."""
+    """The Dagster instance that the UI uses too: `DAGSTER_HOME` where it is set, else `home`, made if need be.
+
+    Raises:
+        SettingsError: `DAGSTER_HOME` is no folder.
+    """
     # The project uses these features knowingly; who types a command cannot act on the warnings.
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     warnings.filterwarnings("ignore", category=dg.PreviewWarning)
-    if "DAGSTER_HOME" not in os.environ:
+    chosen = os.environ.get("DAGSTER_HOME")
+    if chosen and not (Path(chosen).is_absolute() and Path(chosen).is_dir()):
+        raise SettingsError(
+            f"DAGSTER_HOME={chosen!r} is not the absolute path of a folder; make it, or unset it to use {home}"
+        )
+    if not chosen:
         home.mkdir(parents=True, exist_ok=True)
         config = home / "dagster.yaml"
         if not config.exists():

@@ -45,6 +45,9 @@ def register_chunks(
 
     Returns:
         The keys added, in the source's order.
+
+    Raises:
+        ClipSourceError: the source cannot be listed, or names a chunk that cannot be a partition key.
     """
     clip_source = platform.source(source)
     known = set(instance.get_dynamic_partitions("clip_chunk"))
@@ -54,7 +57,9 @@ def register_chunks(
         if limit is not None and len(added) >= limit:
             break
         if CHUNK_KEY.match(listing.key) is None:
-            raise ValueError(
+            from lanepaint_assets.clips.sources import ClipSourceError
+
+            raise ClipSourceError(
                 f"chunk {listing.key!r} of {clip_source.address} cannot be a partition key; "
                 f"rename it to match {CHUNK_KEY.pattern}"
             )

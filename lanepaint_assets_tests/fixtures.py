@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from lanepaint_assets.definitions import build
 from lanepaint_assets.editing.engine import EditScene, PaintInstruction
-from lanepaint_assets.evaluation.driver import DriverInput, DriverOutput
 from lanepaint_assets.evaluation.constant_velocity import ConstantVelocityDriver
+from lanepaint_assets.evaluation.driver import DriverInput, DriverOutput
 from lanepaint_assets.jobs import prompt_config
 from lanepaint_assets.lanes.attributes import Color, Count, LaneStyle, Pattern
 from lanepaint_assets.lanes.geometry import assumed_camera

@@ -49,6 +49,11 @@ class Egomotion:
             raise ValueError(
                 f"ego motion covers {first} to {last} us, but {int(times.min())} to {int(times.max())} us was asked for"
             )
+        if len(self.timestamps_us) == 1:
+            # A single picture: there is one pose, and nothing to interpolate between.
+            return np.repeat(self.positions_m, times.size, axis=0), Rotation.from_quat(
+                np.repeat(self.quaternions_xyzw, times.size, axis=0)
+            )
         # Differences first: absolute microseconds of a data set clock lose precision in float64 products.
         knots = (self.timestamps_us - first) / 1e6
         wanted = (times - first) / 1e6

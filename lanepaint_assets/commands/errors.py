@@ -14,6 +14,8 @@ def person_errors() -> tuple[type[Exception], ...]:
     from lanepaint_assets.clips.sources import ClipSourceError
     from lanepaint_assets.editing.catalogue import CatalogueError, PromptSelectionError
     from lanepaint_assets.editing.engine import UnpaintableSceneError
+    from lanepaint_assets.segmentation.outputs import MasksFileError
+    from lanepaint_assets.segmentation.vp_folder import VideoPainterFolderError
     from lanepaint_assets.settings import SettingsError
     from lanepaint_assets.store.errors import StoreError
     from lanepaint_assets.store.upstream import MissingUpstreamError
@@ -23,10 +25,12 @@ def person_errors() -> tuple[type[Exception], ...]:
         ClipSourceError,
         CommandError,
         InvalidClipError,
+        MasksFileError,
         MissingUpstreamError,
         PictureError,
         PromptSelectionError,
         SettingsError,
         StoreError,
         UnpaintableSceneError,
+        VideoPainterFolderError,
     )

@@ -8,6 +8,7 @@ DIR/sam2/<run_id>/..., DIR/alpamayo/<run_id>/...        masks; trajectories, vid
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -57,6 +58,9 @@ EXPORTED = (
 
 IMPORTED = "imported"
 
+# No path, and no name that starts like an option or a hidden folder.
+RUN_FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
 Say = Callable[[str], None]
 
 
@@ -67,10 +71,12 @@ def export(session: Session, folder: Path, chunks: Sequence[str], run_id: str | 
         run_id: names the folders; by default each chunk's key.
 
     Raises:
-        CommandError: a target folder exists already, or there is nothing to export.
+        CommandError: a target folder exists already, its name is none, or there is nothing to export.
     """
     if run_id is not None and len(chunks) > 1:
         raise CommandError(f"--run-id {run_id} would mix {len(chunks)} chunks in one folder; export them one by one")
+    if run_id is not None and RUN_FOLDER.fullmatch(run_id) is None:
+        raise CommandError(f"--run-id {run_id!r} cannot name a folder; use letters, digits, '.', '_' and '-'")
     exported = 0
     for chunk in chunks:
         name = run_id or chunk
@@ -195,7 +201,10 @@ def _found_edits(session: Session, folder: Path, prompt: str | None) -> list[Fou
     found = []
     known = {entry.key for entry in session.platform.catalogue.prompts}
     for path in sorted((folder / "vp").rglob("*.mp4")):
-        name = parse_edited_video_name(path.name)
+        try:
+            name = parse_edited_video_name(path.name)
+        except ValueError as error:
+            raise CommandError(f"{path}: {error}; rename it, or move it out of {folder / 'vp'}") from error
         # The nearest folder that is a prompt key says which edit it is.
         key = next((parent.name for parent in path.relative_to(folder).parents if parent.name in known), prompt)
         if key is None:
@@ -302,6 +311,6 @@ def _edited_frames(items: EditItems, key: str, edit: FoundEdit) -> NDArray[np.ui
     if len(frames) > len(clip) or frames.shape[1] < height or frames.shape[2] < width:
         raise ItemError(
             f"{edit.path.name} has {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}, its clip "
-            f"{len(clip)} of {width}x{height}; import the edited video alone, at the clip's size, not a side-by-side picture"
+            f"{len(clip)} of {width}x{height}; import the edited video alone, at the clip's size"
         )
     return frames[:, :height, :width]

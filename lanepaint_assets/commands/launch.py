@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lanepaint_assets.chunk_reader import selected_prompts
 from lanepaint_assets.commands.errors import CommandError
 from lanepaint_assets.definitions import build
 from lanepaint_assets.jobs import JOB_OF_STAGES, STAGE_ASSETS, JobOutcome, open_instance, run_job
@@ -110,7 +111,7 @@ def run(
         CommandError: options that cannot be carried out.
     """
     job = job_name(stages)
-    session.platform.catalogue.select(prompts)
+    selected_prompts(session.platform, prompts)
     keys = chosen_chunks(session, chunks, say)
     check_inputs(session, stages, keys)
     name = f"{run_id}_{datetime.now(UTC):%Y%m%dT%H%M%S}" if run_id else None

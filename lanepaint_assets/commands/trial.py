@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lanepaint_assets.clips.decoding import read_frames
 from lanepaint_assets.clips.encoding import write_video
 from lanepaint_assets.clips.pictures import read_picture, write_picture
-from lanepaint_assets.clips.probing import probe_clip
+from lanepaint_assets.clips.probing import InvalidClipError, probe_clip
 from lanepaint_assets.clips.sources import open_source
 from lanepaint_assets.commands.errors import CommandError
 from lanepaint_assets.editing.catalogue import ROUNDTRIP
@@ -63,7 +63,7 @@ def load(platform: Platform, path: Path, frame_rate_hz: float) -> Pictures:
         frame_rate_hz: of a folder of frames.
 
     Raises:
-        CommandError: nothing there, or frames of several sizes.
+        CommandError: nothing there, a video that cannot be used, or frames of several sizes.
     """
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
@@ -85,7 +85,10 @@ def load(platform: Platform, path: Path, frame_rate_hz: float) -> Pictures:
     settings = platform.settings
     source = open_source(str(path.resolve()), settings.cameras)
     ref = next(source.chunks()).clips[0]
-    facts = probe_clip(source, ref, settings.clip_grid, settings.frame_limit)
+    try:
+        facts = probe_clip(source, ref, settings.clip_grid, settings.frame_limit)
+    except InvalidClipError as error:
+        raise CommandError(f"{path} cannot be used: {error}") from error
     with source.open_video(ref) as local:
         clip = read_frames(local, facts)
     stems = tuple(f"{index:05d}" for index in range(len(clip.frames)))

@@ -247,7 +247,7 @@ def _resolved(address: str | UPath, storage_options: Mapping[str, Any]) -> UPath
     if protocol in LOCAL_PROTOCOLS:
         return UPath(Path(root.path).expanduser().resolve())
     if protocol not in GCS_PROTOCOLS and protocol != MEMORY_PROTOCOL:
-        raise StoreError(f"{root}: the store works on a local folder, gs:// and memory://, not on {protocol}://")
+        raise StoreError(f"{address}: the store works on a local folder, gs:// and memory://, not on {protocol}://")
     try:
         _ = root.fs
     except ImportError as error:

@@ -181,12 +181,14 @@ def test_a_partition_is_materialized_in_the_ui(page: Page, server: DagsterServer
     wait_for("the run", finished, RUN_S)
 
     page.goto(f"{server.url}/assets/raw_clips?view=partitions&partition=chunk_0001")
-    expect(page.get_by_text("Metadata", exact=True).first).to_be_visible()
-    page.wait_for_timeout(2000)
-    page.screenshot(path=tmp_path / "partition.png", full_page=True)
-    metadata = page.locator("table").filter(has_text="items")
-    expect(metadata.first).to_be_visible()
-    expect(metadata.first).to_contain_text("2")
+    metadata = page.locator("table").filter(has_text="duration_s").first
+    expect(metadata).to_be_visible()
+    expect(metadata.get_by_role("row").filter(has_text="items").first).to_contain_text("2")
+    # The table of clips inside: a row a clip, the picture size that probing found.
+    rows = metadata.locator("table").first
+    for clip in ("drive_0", "drive_1"):
+        expect(rows.get_by_role("row").filter(has_text=clip)).to_contain_text("64x48")
+    page.screenshot(path=tmp_path / "partition.png")
 
     recorded = server.ask(
         '{assetNodeOrError(assetKey: {path: ["raw_clips"]}) {... on AssetNode {'

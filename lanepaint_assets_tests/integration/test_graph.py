@@ -295,7 +295,7 @@ def test_checkpoints_and_the_catalogue_are_observed(graph: Graph, tmp_path: Path
     (folder / "model.yaml").write_text("small")
     platform = graph.platform()
     definitions = build(platform.settings, platform=platform)
-    chosen = [key for key in definitions.resolve_asset_graph().observable_asset_keys]
+    chosen = list(definitions.resolve_asset_graph().observable_asset_keys)
     observed = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
         asset_selection=chosen, instance=graph.instance
     )

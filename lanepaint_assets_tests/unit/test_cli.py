@@ -177,9 +177,10 @@ def test_chunks_are_added_once_and_listed_with_what_was_made(
 def test_a_run_tells_items_and_the_report_and_stamps_its_name(
     lanepaint: Command, clips: Path, fast_engines: Journal
 ) -> None:
-    told = lanepaint("run", "--prompts", "1", "--chunks", "", "--run-id", "night")
+    lanepaint("chunks", "add")
+    told = lanepaint("run", "--prompts", "1", "--chunks", "chunk_0000", "--run-id", "night")
     assert told.code == 0, told.err
-    assert "master_pipeline of chunk_0000 (1 of 2), run name night_" in told.out
+    assert "master_pipeline of chunk_0000 (1 of 1), run name night_" in told.out
     assert "edited_videos: " in told.out
     (report,) = [line.split("report: ")[1] for line in told.out.splitlines() if "report: " in line][:1]
     assert Path(report).is_file()
@@ -226,12 +227,12 @@ def test_the_doctor_says_what_is_wrong_with_the_source(lanepaint: Command, tmp_p
     assert str(tmp_path / "root" / "input" / "data") in told.out
 
 
-def test_a_remote_root_is_refused_by_commands_that_need_a_folder(
-    lanepaint: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_root_that_the_store_cannot_keep_is_one_line(
+    lanepaint: Command, clips: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LANEPAINT_ROOT", "ftp://somewhere")
     monkeypatch.setenv("HOME", str(tmp_path))
-    _assert_one_line(lanepaint("chunks", "list"), "ftp://")
+    _assert_one_line(lanepaint("chunks", "add"), "ftp://somewhere", "not on ftp://")
 
 
 def test_a_broken_catalogue_is_one_line(

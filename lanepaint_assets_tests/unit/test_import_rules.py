@@ -1,4 +1,4 @@
-"""The import rules of the package, read from the syntax tree of every module, and the core install that they protect."""
+"""The import rules of the package, read from every module's syntax tree, and the core install that they protect."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def _listed(violations: list[Import]) -> str:
 def test_the_reader_of_imports_sees_lazy_guarded_and_nested_ones() -> None:
     source = (
         "import torch\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import dagster\n"
-        "def f():\n    from lanepaint_assets.editing import steps\ntry:\n    import cv2\nexcept ImportError:\n    pass\n"
+        "def f():\n    from lanepaint_assets.editing import steps\n"
+        "try:\n    import cv2\nexcept ImportError:\n    pass\n"
     )
     found = {(i.module, i.at_import) for i in imports_of(source, "x.py")}
     assert {

@@ -10,7 +10,7 @@ import pytest
 
 from lanepaint_assets.clips.records import ChunkMembership, ClipRef
 from lanepaint_assets.clips.sensors import build_sensors
-from lanepaint_assets.clips.sources import ChunkListing
+from lanepaint_assets.clips.sources import ChunkListing, ClipSourceError
 from lanepaint_assets.partitions import (
     LANE_STYLES,
     register_chunks,
@@ -149,7 +149,7 @@ def test_a_name_that_can_be_no_partition_key_is_refused_with_what_may_be(
     platform: Platform, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "source", lambda address=None: _BadlyNamed())
-    with pytest.raises(ValueError, match=r"'Chunk One' of bucket cannot be a partition key; rename it to match"):
+    with pytest.raises(ClipSourceError, match=r"'Chunk One' of bucket cannot be a partition key; rename it to match"):
         register_chunks(platform, instance)
     assert registered_chunks(instance) == []
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -97,6 +98,21 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         write_video(tmp_path / name, iter(frames), 10.0)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_a_moving_scene_gives_the_same_bytes_however_busy_the_machine_is(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scene = np.cumsum(np.cumsum(rng.normal(size=(160, 260, 3)), axis=0), axis=1)
+    scene = ((scene - scene.min()) / np.ptp(scene) * 255).astype(np.uint8)
+    noise = rng.integers(0, 12, (18, 108, 192, 3), dtype=np.uint8)
+    frames = np.stack([scene[2 * i : 2 * i + 108, 3 * i : 3 * i + 192] for i in range(18)]) // 2 + noise
+
+    def encoded(number: int) -> bytes:
+        write_video(tmp_path / f"{number}.mp4", frames, 8.0)
+        return (tmp_path / f"{number}.mp4").read_bytes()
+
+    with ThreadPoolExecutor(3) as pool:
+        assert len(set(pool.map(encoded, range(60)))) == 1
 
 
 def test_a_television_rate_is_kept_exactly(tmp_path: Path) -> None:
