@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lanepaint_assets.clips.records import ChunkMembership, ClipFacts, ClipFrames
 from lanepaint_assets.platform import Platform
-from lanepaint_assets.store.items import ItemError
+from lanepaint_assets.store.items import ItemError, ItemTask
 from lanepaint_assets.store.manifest import ItemRow, Manifest
 from lanepaint_assets.store.upstream import upstream_manifest
 
@@ -156,6 +156,22 @@ class ChunkReader:
             for clip_key in self.clip_keys
             for prompt, selected in prompts.items()
         }
+
+    def spread(self, tasks: Sequence[ItemTask]) -> list[ItemTask]:
+        """Tasks of clip x prompt in the order to compute them: as many clips at a time as there are workers.
+
+        Every worker then has a clip of its own to decode and analyse, all of a clip's prompts follow closely, and no
+        more clips than that have to be held in memory.
+        """
+        workers = self.platform.settings.workers
+        place = {clip_key: index // workers for index, clip_key in enumerate(self.clip_keys)}
+        turn: dict[str, int] = {}
+        order = []
+        for task in tasks:
+            clip_key = task.key.rpartition("/")[0]
+            turn[clip_key] = turn.get(clip_key, -1) + 1
+            order.append((place[clip_key], turn[clip_key]))
+        return [tasks[index] for index in sorted(range(len(tasks)), key=order.__getitem__)]
 
     def edited_name(self, clip_key: str) -> str:
         """File name of a clip's edited videos (spec 10)."""

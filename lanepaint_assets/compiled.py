@@ -14,15 +14,26 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def compiled(*, parallel: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def compiled(*, parallel: bool = False, fast_math: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Compile a numeric function at its first call.
 
     Args:
         parallel: let `numba.prange` loops use all cores. Leave it off for functions that are called from several
             threads at once: numba's default threading layer is not safe there.
+        fast_math: let the compiler reorder sums and divide without checks, for loops over pictures that hold neither
+            NaN nor infinity.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        return cast("Callable[P, R]", numba.njit(cache=True, nogil=True, parallel=parallel)(function))
+        return cast(
+            "Callable[P, R]",
+            numba.njit(
+                cache=True,
+                nogil=True,
+                parallel=parallel,
+                fastmath=fast_math,
+                error_model="numpy" if fast_math else "python",
+            )(function),
+        )
 
     return decorate

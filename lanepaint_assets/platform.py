@@ -27,15 +27,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Decoded clips held for the next prompt or the next step of the same process: 100 frames of 960x540 are 156 MB, so
-# four clips stay well under a gigabyte there and under 2.5 GB at 1080p.
+# Clips held for the next prompt or the next step of the same process. With its frames (156 MB for 100 of 960x540) and
+# what the painter learnt of it, a clip takes about half a gigabyte there, 2 GB at 1080p.
 MEMORY_SLOTS = 4
 
 
 class Memory:
     """A small least-recently-used memory of expensive per-clip values, safe to ask from several threads.
 
-    Two threads that ask for the same key compute it once.
+    The first part of a key is the kind of value; each kind has its own slots. Two threads that ask for the same key
+    compute it once.
     """
 
     def __init__(self, slots: int = MEMORY_SLOTS) -> None:
@@ -57,8 +58,9 @@ class Memory:
             value = make()
             with self._guard:
                 self._values[key] = value
-                while len(self._values) > self._slots:
-                    evicted, _ = self._values.popitem(last=False)
+                alike = [held_key for held_key in self._values if held_key[0] == key[0]]
+                for evicted in alike[: -self._slots]:
+                    del self._values[evicted]
                     self._locks.pop(evicted, None)
             return value
 
@@ -80,7 +82,8 @@ class Platform:
         **engines: object,
     ) -> None:
         self.settings = settings
-        self.memory = Memory()
+        # Every worker is at a clip of its own while the next ones are loaded.
+        self.memory = Memory(max(MEMORY_SLOTS, settings.workers + 1))
         self._given_store = store
         self._engines: dict[str, object] = dict(engines)
         self._built: dict[str, object] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,14 @@ class PaintReport:
     flags: tuple[str, ...]
 
 
+@dataclass(eq=False)
+class _Analysis:
+    """What was learnt of one scene, or why it cannot be painted; None until somebody asked."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    result: SceneAnalysis | UnpaintableSceneError | None = None
+
+
 class ProceduralPainter:
     """Paints first frames and videos alike; one instance serves all items of a step, from any number of threads."""
 
@@ -70,9 +78,9 @@ class ProceduralPainter:
     def __init__(self, lines: LineSource | None = None) -> None:
         """`lines` measures where the clip's lane lines are; by default the CPU inspector, whichever one judges."""
         self._lines: LineSource = lines or MeasuredLaneInspector()
-        self._lock = threading.Lock()
-        self._scene: weakref.ref[EditScene] | None = None
-        self._analysis: SceneAnalysis | UnpaintableSceneError | None = None
+        self._guard = threading.Lock()
+        # A scene's analysis lives as long as the scene: whoever holds the clip in memory decides.
+        self._analyses: weakref.WeakKeyDictionary[EditScene, dict[str, _Analysis]] = weakref.WeakKeyDictionary()
 
     def paint_first_frame(self, scene: EditScene, instruction: PaintInstruction) -> NDArray[np.uint8]:
         analysis = self._analysed(scene, marking_standard(instruction.marking_standard))
@@ -136,17 +144,18 @@ class ProceduralPainter:
         return result
 
     def _analysed(self, scene: EditScene, standard: MarkingStandard) -> SceneAnalysis:
-        # One entry: items come clip by clip. The lock also keeps two prompts from analysing the same clip twice.
-        with self._lock:
-            if self._scene is None or self._scene() is not scene or self._analysis is None:
+        with self._guard:
+            entry = self._analyses.setdefault(scene, {}).setdefault(standard.name, _Analysis())
+        # Its own lock a scene: two prompts never analyse one clip twice, and two clips never wait for each other.
+        with entry.lock:
+            if entry.result is None:
                 try:
-                    self._analysis = analyse_scene(scene, self._lines, standard)
+                    entry.result = analyse_scene(scene, self._lines, standard)
                 except UnpaintableSceneError as error:
-                    self._analysis = error
-                self._scene = weakref.ref(scene)
-            if isinstance(self._analysis, UnpaintableSceneError):
-                raise self._analysis
-            return self._analysis
+                    entry.result = error
+            if isinstance(entry.result, UnpaintableSceneError):
+                raise entry.result
+            return entry.result
 
 
 def _style_of(track: LaneTrack, wanted: LaneStyle | None, tracks: tuple[LaneTrack, ...]) -> tuple[LaneStyle, list[str]]:
@@ -167,13 +176,13 @@ def _style_of(track: LaneTrack, wanted: LaneStyle | None, tracks: tuple[LaneTrac
     color = next((c for c in [style.color, *(o.color for o in others)] if known(c)), Color.WHITE)
     pattern = next((p for p in [style.pattern, *(o.pattern for o in others)] if known(p)), Pattern.SOLID)
     assumed = LaneStyle(count, color, pattern)
-    for field, was, now in (
+    for name, was, now in (
         ("count", style.count, count),
         ("color", style.color, color),
         ("pattern", style.pattern, pattern),
     ):
         if was != now:
-            flags.append(f"its {field} could not be measured; painted {now}")
+            flags.append(f"its {name} could not be measured; painted {now}")
     return assumed, flags
 
 

@@ -143,7 +143,7 @@ def make_first_frames(platform: Platform, chunk: str, run_id: str, selection: Se
         platform.store,
         "first_frames",
         chunk,
-        first_frame_tasks(items),
+        items.reader.spread(first_frame_tasks(items)),
         compute,
         run_id=run_id,
         workers=platform.settings.workers,
@@ -159,27 +159,21 @@ def _first_frame(items: EditItems, clip_key: str, prompt: Prompt, folder: Path) 
     scene = items.scene(clip_key)
     loaded = perf_counter()
     if prompt.key == ROUNDTRIP:
-        write_picture(folder / FIRST_FRAME_FILE, scene.frames[0])
-        (folder / REFINEMENT_FILE).write_text(
-            json.dumps(
-                {"iterations": [], "chosen_iteration": None, "passed": None, "stopped_because": "nothing is painted"}
-            )
-        )
-        return ItemOutput(facts={"prompt": prompt.key, "verdict": None}, timings_s={"load": loaded - started})
-    inspector = items.platform.inspector
+        return _unjudged(folder, prompt, scene.frames[0], "", {"load": loaded - started})
+    inspector, painter = items.platform.inspector, items.platform.first_frame_painter
     wanted = prompt.style or inspector.inspect(items.road_view(scene)).style
     instruction = replace(
         items.instruction(clip_key, prompt),
         caption=inspector.first_caption(prompt.instruction, wanted, scene.frames[0]),
     )
     try:
+        if prompt.style is None:
+            # The control repaints each line in its own style: there is no one style that a judge could look for.
+            picture = painter.paint_first_frame(scene, instruction)
+            timings = {"load": loaded - started, "paint": perf_counter() - loaded}
+            return _unjudged(folder, prompt, picture, instruction.caption, timings)
         refinement = refine_first_frame(
-            scene,
-            instruction,
-            wanted,
-            items.platform.first_frame_painter,
-            inspector,
-            max_iterations=items.platform.settings.refine_iterations,
+            scene, instruction, wanted, painter, inspector, items.platform.settings.refine_iterations
         )
     except UnpaintableSceneError as error:
         raise ItemError(str(error)) from error
@@ -200,6 +194,19 @@ def _first_frame(items: EditItems, clip_key: str, prompt: Prompt, folder: Path) 
         "reasons": "; ".join(f"{a.attribute}: {a.reason}" for a in chosen.verdict.attributes),
     }
     return ItemOutput(facts=facts, timings_s={"load": loaded - started, "refine": perf_counter() - loaded})
+
+
+def _unjudged(
+    folder: Path, prompt: Prompt, picture: NDArray[np.uint8], caption: str, timings_s: dict[str, float]
+) -> ItemOutput:
+    """The first frame of a control prompt: it is taken as it is."""
+    from lanepaint_assets.clips.pictures import write_picture
+
+    write_picture(folder / FIRST_FRAME_FILE, picture)
+    (folder / REFINEMENT_FILE).write_text(
+        json.dumps({"iterations": [], "chosen_iteration": None, "passed": None, "stopped_because": "control prompt"})
+    )
+    return ItemOutput(facts={"prompt": prompt.key, "caption": caption, "verdict": None}, timings_s=timings_s)
 
 
 def edited_video_tasks(items: EditItems) -> list[ItemTask]:
@@ -249,7 +256,7 @@ def make_edited_videos(platform: Platform, chunk: str, run_id: str, selection: S
         platform.store,
         "edited_videos",
         chunk,
-        edited_video_tasks(items),
+        items.reader.spread(edited_video_tasks(items)),
         compute,
         run_id=run_id,
         workers=platform.settings.workers,

@@ -93,7 +93,7 @@ def make_trajectory_videos(platform: Platform, chunk: str, run_id: str, selectio
         platform.store,
         "trajectory_videos",
         chunk,
-        tasks,
+        reader.spread(tasks),
         compute,
         run_id=run_id,
         workers=platform.settings.workers,

@@ -246,7 +246,7 @@ def make_edited_trajectories(platform: Platform, chunk: str, run_id: str, select
         platform.store,
         "edited_trajectories",
         chunk,
-        tasks,
+        reader.spread(tasks),
         compute,
         run_id=run_id,
         workers=settings.workers,

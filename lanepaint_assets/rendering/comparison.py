@@ -22,7 +22,7 @@ COMPARISON_CRF = 21
 PREVIEW_MAX_WIDTH = 960
 PREVIEW_CRF = 30
 # A preview is small enough to spend effort on, and it is carried inside the report.
-PREVIEW_PRESET = "veryfast"
+PREVIEW_PRESET = "superfast"
 SEAM_COLOR: drawing.Color = (236, 240, 244)
 
 

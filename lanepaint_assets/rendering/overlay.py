@@ -41,7 +41,7 @@ MIN_WIDTH_PX, MAX_WIDTH_PX = 2.0, 7.0
 PATH_STEP_US = 100_000
 # Encoding costs five times the drawing. A comparison frame of 1920 x 540 on one core takes 25 ms with ultrafast, 37 ms
 # with superfast and 52 ms with veryfast; the files' sizes are as 1.8 to 1.5 to 1.
-VIDEO_PRESET = "superfast"
+VIDEO_PRESET = "ultrafast"
 OVERLAY_CRF = 20
 
 

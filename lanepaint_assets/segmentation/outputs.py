@@ -35,6 +35,8 @@ from lanepaint_assets.segmentation.cleanup import CleanedMasks, count_objects
 MASKS_FILE = "masks.npz"
 ALL_MASKS_FILE = "all_masks.npz"
 OVERLAY_FILE = "overlay.mp4"
+# The overlay is looked at, not measured: three times as fast as the encoder's default, at twice the size.
+OVERLAY_PRESET, OVERLAY_CRF = "ultrafast", 20
 PREVIEW_FILE = "preview.png"
 METADATA_FILE = "metadata.csv"
 PICTURES_FOLDER = "masks"
@@ -126,7 +128,7 @@ def write_segmentation(
     write_mask_pictures(folder / PICTURES_FOLDER, masks.paint)
     write_masks(folder / MASKS_FILE, masks)
     np.savez_compressed(folder / ALL_MASKS_FILE, masks.paint.astype(np.uint8))
-    write_video(folder / OVERLAY_FILE, overlay_frames(frames, masks), rate_hz)
+    write_video(folder / OVERLAY_FILE, overlay_frames(frames, masks), rate_hz, crf=OVERLAY_CRF, preset=OVERLAY_PRESET)
     write_picture(folder / PREVIEW_FILE, preview(frames, masks))
     _write_metadata(folder / METADATA_FILE, statistics, timings_s or {})
     return statistics

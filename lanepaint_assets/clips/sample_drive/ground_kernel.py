@@ -24,7 +24,7 @@ GROUND_REACH_M = 550.0
 SHRINK = 0.5 ** np.arange(24)
 
 
-@compiled()
+@compiled(fast_math=True)
 def wrapped(texture: F32, table: I64, u: float, v: float, level: int) -> float:
     """Bilinear sample of a tileable pyramid; u, v count texels of level 0, rows of `table` are (offset, size)."""
     if level < 0:
@@ -52,7 +52,7 @@ def wrapped(texture: F32, table: I64, u: float, v: float, level: int) -> float:
     return float(top * (1.0 - av) + bottom * av)
 
 
-@compiled()
+@compiled(fast_math=True)
 def clamped(maps: U8, table: I64, u: float, v: float, level: int) -> float:
     """Bilinear sample (0..1) of a road map; u along the road and v across it in cells of level 0.
 
@@ -80,7 +80,7 @@ def clamped(maps: U8, table: I64, u: float, v: float, level: int) -> float:
     return float((top * (1.0 - av) + bottom * av) * (1.0 / 255.0))
 
 
-@compiled()
+@compiled(fast_math=True)
 def painted_length(s: float, dash: float, period: float) -> float:
     """Painted metres of a dashed line between 0 and s."""
     whole = np.floor(s / period)
@@ -88,7 +88,7 @@ def painted_length(s: float, dash: float, period: float) -> float:
     return float(whole * dash + min(rest, dash))
 
 
-@compiled()
+@compiled(fast_math=True)
 def scattered(n: int) -> float:
     """A fixed pseudo-random number in 0..1 for an integer."""
     x = (n * 2654435761 + 12345) & 0xFFFFFFFF
@@ -98,7 +98,7 @@ def scattered(n: int) -> float:
     return x / 4294967295.0
 
 
-@compiled()
+@compiled(fast_math=True)
 def cast_background(
     out: F32,
     label: U8,

@@ -19,7 +19,7 @@ I64 = NDArray[np.int64]
 KEEPS_LABEL = -1
 
 
-@compiled()
+@compiled(fast_math=True)
 def draw_panels(
     out: F32,
     label: U8,
@@ -195,7 +195,7 @@ def draw_panels(
                     label[row, column] = code
 
 
-@compiled()
+@compiled(fast_math=True)
 def develop(
     picture: U8,
     radiance: F32,
