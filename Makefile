@@ -29,10 +29,10 @@ DAGSTER := PYTHONWARNINGS=ignore:Function $(BIN)/dagster
 help:
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
 
-demo: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## Sample drive to report, with the CPU engines.
+demo: $(VENV)/.compiled $(DAGSTER_HOME)/dagster.yaml ## Sample drive to report, with the CPU engines.
 	$(HOMES) $(BIN)/lanepaint demo
 
-dev: $(VENV)/.installed $(DAGSTER_HOME)/dagster.yaml ## The Dagster UI with the sample already there; PORT=3000. Ctrl-C ends it.
+dev: $(VENV)/.compiled $(DAGSTER_HOME)/dagster.yaml ## The Dagster UI with the sample already there; PORT=3000. Ctrl-C ends it.
 ifeq ($(LANEPAINT_SOURCE),$(SAMPLE))
 	$(HOMES) $(BIN)/lanepaint sample-data "$(SAMPLE)"
 endif
@@ -81,6 +81,12 @@ $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV); the first time takes one to three minutes."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,ui,test]'
 	@touch $@ $(VENV)/.installed
+
+# The last step of an installation: the pixel loops of the CPU engines are compiled where they will run.
+$(VENV)/.compiled: $(VENV)/.installed
+	@echo "Compiling the pixel loops of the CPU engines, once; half a minute to a minute."
+	@env -u DAGSTER_HOME $(BIN)/lanepaint warm-up
+	@touch $@
 
 # Made once and never overwritten: DAGSTER_HOME may be a folder of yours.
 $(DAGSTER_HOME)/dagster.yaml:

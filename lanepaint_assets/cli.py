@@ -38,6 +38,14 @@ def sample_data(folder: Path, seed: int, chunks: int, clips: int, seconds: float
     )
 
 
+@cli.command("warm-up")
+def warm_up() -> None:
+    """Compile the CPU engines' pixel loops once, after an installation."""
+    from lanepaint_assets.commands.warm_up import warm_up as compile_all
+
+    compile_all(click.echo)
+
+
 @cli.command()
 def demo() -> None:
     """Sample drive to evaluation report, with the CPU engines."""

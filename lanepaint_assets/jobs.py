@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,7 @@ def open_instance(home: Path) -> dg.DagsterInstance:
     Raises:
         SettingsError: `DAGSTER_HOME` is no folder.
     """
-    # The project uses these features knowingly; who types a command cannot act on the warnings.
-    warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+    _quiet()
     chosen = os.environ.get("DAGSTER_HOME")
     if chosen and not (Path(chosen).is_absolute() and Path(chosen).is_dir()):
         raise SettingsError(
@@ -122,6 +121,20 @@ def open_instance(home: Path) -> dg.DagsterInstance:
             config.write_text("telemetry:\n  enabled: false\n")
         os.environ["DAGSTER_HOME"] = str(home)
     return dg.DagsterInstance.get()
+
+
+@contextmanager
+def throwaway_instance() -> Iterator[dg.DagsterInstance]:
+    """An instance in memory that nobody will look at."""
+    _quiet()
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def _quiet() -> None:
+    """The project uses these features knowingly; who types a command cannot act on the warnings."""
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 
 def run_job(

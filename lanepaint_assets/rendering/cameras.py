@@ -10,6 +10,7 @@ y down, z forward. Pixel centres are integers, origin top left.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
@@ -60,6 +61,7 @@ class FThetaLens:
     fw_poly: tuple[float, ...]
     aspect: float = 1.0
 
+    @cached_property
     def _theta_table(self) -> tuple[Float, Float]:
         """Angles and radii up to where the polynomial stops growing, or to the picture's far corner."""
         theta = np.linspace(0.0, np.pi / 2, 2048)
@@ -71,7 +73,7 @@ class FThetaLens:
     @property
     def max_theta(self) -> float:
         """Largest angle off the axis, radians, that the polynomial can represent."""
-        return float(self._theta_table()[0][-1])
+        return float(self._theta_table[0][-1])
 
     def project(self, points: Float) -> tuple[Float, NDArray[np.bool_]]:
         points = np.asarray(points, dtype=np.float64)
@@ -93,7 +95,7 @@ class FThetaLens:
         dx = pixels[:, 0] - self.cx
         dy = (pixels[:, 1] - self.cy) / self.aspect
         radius = np.hypot(dx, dy)
-        table_theta, table_radius = self._theta_table()
+        table_theta, table_radius = self._theta_table
         theta = np.interp(radius, table_radius, table_theta)
         sine = np.divide(np.sin(theta), radius, out=np.zeros_like(radius), where=radius > 1e-12)
         return np.stack([dx * sine, dy * sine, np.cos(theta)], axis=1)

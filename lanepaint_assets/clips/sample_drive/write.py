@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lanepaint_assets.clips.encoding import write_video
+from lanepaint_assets.clips.encoding import DEFAULT_PRESET, write_video
 from lanepaint_assets.clips.sample_drive.ground_kernel import FIRST_VEHICLE, ROAD
 from lanepaint_assets.clips.sample_drive.profile import PROFILE_VERSION
 from lanepaint_assets.clips.sample_drive.render import CameraTrack, ClipRenderer, Frame
@@ -50,8 +50,6 @@ GENERATOR_VERSION = 1
 FRONT_WEIGHT = 8
 # About what a 1080p consumer encoder leaves; higher would be unrealistically clean.
 CRF = 19
-# A third faster than the encoder's default; at this quality the difference is in the size alone.
-FRONT_PRESET = "superfast"
 # The small pictures are for models to glance at; effort on them would be a third of all encoding.
 SMALL_PRESET = "ultrafast"
 # Pixels that one task of a worker renders at least.
@@ -116,7 +114,7 @@ def write_sample_drive(
     height: int = 540,
     fps: int = 30,
     other_cameras: bool = True,
-    other_size: tuple[int, int] = (192, 108),
+    other_size: tuple[int, int] = (128, 72),
     progress: Progress | None = None,
 ) -> SampleDrive:
     """Render sample drives into `folder`, in the layout of the PhysicalAI-AV data set.
@@ -289,7 +287,7 @@ def _render_camera(
             yield frame.picture
 
     video = folder / f"{world.clip_id}.{name}.mp4"
-    write_video(video, pictures(), float(order.fps), crf=CRF, preset=FRONT_PRESET if front else SMALL_PRESET)
+    write_video(video, pictures(), float(order.fps), crf=CRF, preset=DEFAULT_PRESET if front else SMALL_PRESET)
     _add(archive, video.name, video.read_bytes())
     video.unlink()
     _add(archive, f"{world.clip_id}.{name}.timestamps.parquet", parquet_bytes(pd.DataFrame({"timestamp": times})))
