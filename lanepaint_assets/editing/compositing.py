@@ -30,6 +30,17 @@ def _blend(
                     result[y, x, c] = np.uint8(old + a * (np.float32(painted[y, x, c]) - np.float32(old)) + 0.5)
 
 
+@compiled()
+def _changes_outside(source: NDArray[np.uint8], painted: NDArray[np.uint8], mask: NDArray[np.bool_]) -> bool:
+    for y in range(source.shape[0]):
+        for x in range(source.shape[1]):
+            if not mask[y, x]:
+                for c in range(3):
+                    if source[y, x, c] != painted[y, x, c]:
+                        return True
+    return False
+
+
 def composite(source: NDArray[np.uint8], painted: NDArray[np.uint8], alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
     """`painted` over `source`.
 
@@ -77,8 +88,9 @@ def composite_video(
         raise ValueError(f"frames {frames.shape}, painted {painted.shape} and masks {paint_masks.shape} do not match")
     result = np.empty_like(frames)
     for k in range(len(frames)):
-        if np.array_equal(frames[k], painted[k]):
-            result[k] = frames[k]
+        if edges.keeps_mask_whole and keep_out is None and not _changes_outside(frames[k], painted[k], paint_masks[k]):
+            # Alpha is 1 wherever the painter changed anything: nothing to blend. True of painters that know the mask.
+            result[k] = painted[k]
             continue
         alpha = soften_mask(paint_masks[k], edges, None if keep_out is None else keep_out[k])
         result[k] = composite(frames[k], painted[k], alpha)

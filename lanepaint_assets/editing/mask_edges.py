@@ -37,6 +37,11 @@ class MaskEdges:
         """Beyond this distance from the mask alpha is exactly 0."""
         return self.dilation_px + int(np.ceil(_FEATHER_REACH * self.feather_px))
 
+    @property
+    def keeps_mask_whole(self) -> bool:
+        """Whether alpha is exactly 1 everywhere on the mask: it then grows at least as far as the feather reaches."""
+        return self.dilation_px >= _FEATHER_REACH * self.feather_px
+
 
 SPEC_EDGES = MaskEdges()
 
@@ -78,7 +83,7 @@ def soften_mask(
         # The kernel's weights sum to 1 only within float32 rounding.
         alpha[alpha > 1.0 - 1e-5] = 1.0
         alpha[alpha < 1e-5] = 0.0
-        if edges.dilation_px >= _FEATHER_REACH * edges.feather_px:
+        if edges.keeps_mask_whole:
             # At convex corners a growing circle covers a little less than the square kernel asks for.
             alpha[mask] = 1.0
     if keep_out is not None:
