@@ -19,15 +19,17 @@ def test_memory_makes_a_value_once() -> None:
     assert len(made) == 1
 
 
-def test_memory_forgets_the_least_recently_used_value() -> None:
+def test_memory_forgets_the_least_recently_used_value_of_a_kind() -> None:
     memory, made = Memory(slots=2), []
 
-    def ask(key: str) -> None:
-        memory.get((key,), lambda: made.append(key))
+    def ask(kind: str, name: str) -> None:
+        memory.get((kind, name), lambda: made.append(name))
 
-    for key in ("a", "b", "a", "c", "a", "b"):
-        ask(key)
-    assert made == ["a", "b", "c", "b"]
+    for name in ("a", "b", "a", "c", "a", "b"):
+        ask("frames", name)
+        ask("scene", name.upper())
+    assert [name for name in made if name.islower()] == ["a", "b", "c", "b"]
+    assert [name for name in made if name.isupper()] == ["A", "B", "C", "B"]
 
 
 def test_memory_asked_by_two_threads_at_once_makes_the_value_once() -> None:
