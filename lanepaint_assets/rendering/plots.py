@@ -90,7 +90,7 @@ def trajectories_svg(
         parts.append(f'<path class="{"zero" if y_m == 0 else "grid"}" d="M{x:.1f} 8v{height}"/>')
         parts.append(f'<text x="{x:.1f}" y="{8 + height + 13}" text-anchor="middle">{_number(y_m)}</text>')
     parts.append(f'<text x="{MARGIN_PX + width}" y="{BIRDS_EYE_HEIGHT_PX - 3}" text-anchor="end">lateral, m</text>')
-    parts.append(f'<text x="4" y="9">ahead, m</text>')
+    parts.append('<text x="4" y="9">ahead, m</text>')
     for kind, lines in groups:
         parts += [f'<path class="line {kind}" d="{_path(place(line))}"/>' for line in lines]
     return "".join([*parts, "</svg>"])
