@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from lanepaint_assets.checkpoints import assets as checkpoints
-from lanepaint_assets.clips import assets as clips
+from lanepaint_assets.checkpoints.assets import build_assets as checkpoint_assets
+from lanepaint_assets.clips.assets import build_assets as clip_assets
 from lanepaint_assets.clips.sensors import build_sensors
-from lanepaint_assets.editing import assets as editing
-from lanepaint_assets.evaluation import assets as evaluation
+from lanepaint_assets.editing.assets import build_assets as editing_assets
+from lanepaint_assets.evaluation.assets import build_assets as evaluation_assets
 from lanepaint_assets.jobs import build_jobs
 from lanepaint_assets.platform import Platform
-from lanepaint_assets.segmentation import assets as segmentation
+from lanepaint_assets.segmentation.assets import build_assets as segmentation_assets
 from lanepaint_assets.settings import Settings, SettingsError, load_settings
-from lanepaint_assets.training import assets as training
+from lanepaint_assets.training.assets import build_assets as training_assets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,12 +38,12 @@ def build(settings: Settings, *, platform: Platform | None = None) -> dg.Definit
     resources: Mapping[str, object] = {"platform": platform or Platform(settings)}
     return dg.Definitions(
         assets=[
-            *clips.build_assets(),
-            *checkpoints.build_assets(),
-            *segmentation.build_assets(settings),
-            *training.build_assets(settings),
-            *editing.build_assets(settings),
-            *evaluation.build_assets(settings),
+            *clip_assets(),
+            *checkpoint_assets(),
+            *segmentation_assets(settings),
+            *training_assets(settings),
+            *editing_assets(settings),
+            *evaluation_assets(settings),
         ],
         jobs=build_jobs(),
         sensors=build_sensors(),
