@@ -5,7 +5,6 @@ Called by every stage's `assets.py`. Computing is the stages' `steps.py`.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,7 +25,6 @@ COMPLETE_CHECK = "complete"
 
 # Metadata lives in the event log: a table of more rows than this belongs into the manifest, which is linked.
 TABLE_ROWS = 200
-PREVIEW_BYTES = 400_000
 
 RUN_NAME_TAG = "lanepaint/run_name"
 
@@ -98,9 +96,10 @@ def as_result(
     timings = timing_table(outcome)
     if not timings.empty:
         metadata["timings"] = table_value(timings)
-    if preview_png is not None and len(preview_png) <= PREVIEW_BYTES:
-        encoded = base64.b64encode(preview_png).decode()
-        metadata["preview"] = dg.MetadataValue.md(f"![preview of {asset}](data:image/png;base64,{encoded})")
+    if preview_png is not None:
+        from lanepaint_assets.rendering.previews import as_markdown_image
+
+        metadata["preview"] = dg.MetadataValue.md(as_markdown_image(preview_png, f"preview of {asset}"))
     metadata.update(extra or {})
     if rows and len(failed) / len(rows) > platform.settings.max_failed_share:
         reasons = "; ".join(f"{row.key}: {row.reason}" for row in failed[:5])

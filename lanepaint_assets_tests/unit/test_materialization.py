@@ -6,12 +6,12 @@ import math
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import pytest
 
 from lanepaint_assets.editing.catalogue import PromptSelectionError
 from lanepaint_assets.materialization import (
-    PREVIEW_BYTES,
     TABLE_ROWS,
     as_result,
     clear_failures,
@@ -20,6 +20,8 @@ from lanepaint_assets.materialization import (
     timing_table,
 )
 from lanepaint_assets.platform import Platform
+from lanepaint_assets.rendering.drawing import encode_png
+from lanepaint_assets.rendering.previews import MAX_MARKDOWN_BYTES
 from lanepaint_assets.settings import Settings
 from lanepaint_assets.store.fingerprint import fingerprint
 from lanepaint_assets.store.items import ItemError, ItemOutput, ItemTask, PartitionOutcome, run_items
@@ -111,12 +113,14 @@ def test_timings_count_what_this_run_computed(platform: Platform) -> None:
     assert timing_table(_outcome(platform, good=2, bad=0)).empty
 
 
-def test_a_preview_is_shown_unless_it_is_too_large_for_the_event_log(platform: Platform) -> None:
+def test_a_preview_that_is_too_large_for_the_event_log_is_reduced(platform: Platform) -> None:
     outcome = _outcome(platform, good=1, bad=0)
-    shown = as_result(platform, "road_masks", outcome, run="run", preview_png=b"small").metadata
-    assert "data:image/png;base64," in shown["preview"].value
-    large = as_result(platform, "road_masks", outcome, run="run", preview_png=b"x" * (PREVIEW_BYTES + 1)).metadata
-    assert "preview" not in large
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3)).astype(np.uint8)
+    large = encode_png(noise)
+    assert len(large) > MAX_MARKDOWN_BYTES
+    shown = as_result(platform, "road_masks", outcome, run="run", preview_png=large).metadata["preview"].value
+    assert shown.startswith("![preview of road_masks](data:image/png;base64,")
+    assert len(shown) <= MAX_MARKDOWN_BYTES
 
 
 def test_a_long_table_is_cut() -> None:
