@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -22,7 +23,19 @@ from lanepaint_assets.rendering.scene import EngineLabel
 pytestmark = pytest.mark.slow
 
 RATE_HZ = 8.0
+PATIENCE_S = 30.0
 FRAMES = 32
+
+
+def wait_until(page: Page, condition: str) -> None:
+    """Wait for a JavaScript condition.
+
+    Playwright's own waiting polls with `eval` inside the page, which the report's content security policy forbids.
+    """
+    deadline = monotonic() + PATIENCE_S
+    while not page.evaluate(condition):
+        assert monotonic() < deadline, f"not true within {PATIENCE_S:.0f} s: {condition}"
+        page.wait_for_timeout(20)
 
 
 def path_m(left_m: float, steps: int = 64) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -102,7 +115,7 @@ class Opened:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
         page.goto(file.as_uri())
-        page.wait_for_function("[...document.querySelectorAll('video')].every(video => video.readyState >= 2)")
+        wait_until(page, "[...document.querySelectorAll('video')].every(video => video.readyState >= 2)")
 
     def _note(self, request: Request) -> None:
         if not request.url.startswith(("file:", "data:")):
@@ -140,14 +153,14 @@ def test_all_videos_of_a_clip_play_together(browser: Browser, report_file: Path)
         assert at_rest == pytest.approx([12.5 / RATE_HZ] * 3, abs=0.01)
 
         section.locator("[data-do=play]").click()
-        page.wait_for_function(f"{videos}.every(video => !video.paused && video.currentTime > {13.5 / RATE_HZ})")
+        wait_until(page, f"{videos}.every(video => !video.paused && video.currentTime > {13.5 / RATE_HZ})")
         times = page.evaluate(f"{videos}.map(video => video.currentTime)")
         assert max(times) - min(times) <= 1.0 / RATE_HZ
         others = "[...document.querySelectorAll('section.clip')][1].querySelectorAll('video')"
         assert page.evaluate(f"[...{others}].every(video => video.paused)")
 
         section.locator("[data-do=play]").click()
-        page.wait_for_function(f"{videos}.every(video => video.paused)")
+        wait_until(page, f"{videos}.every(video => video.paused)")
         stopped = page.evaluate(f"{videos}.map(video => video.currentTime)")
         assert stopped == pytest.approx([stopped[0]] * 3, abs=0.01)
         assert opened.complaints == []
