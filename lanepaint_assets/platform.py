@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from lanepaint_assets.lanes.inspector import LaneInspector
     from lanepaint_assets.segmentation.engine import RoadSegmenter
     from lanepaint_assets.store.artifacts import ArtifactStore
+    from lanepaint_assets.store.items import Progress
 
 T = TypeVar("T")
+
+# Told (asset, items done, items to compute, item just done); first with 0 done.
+ProgressListener = Callable[[str, int, int, str], None]
 
 # Clips held for the next prompt or the next step of the same process. With its frames (156 MB for 100 of 960x540) and
 # what the painter learnt of it, a clip takes about half a gigabyte there, 2 GB at 1080p.
@@ -71,6 +75,7 @@ class Platform:
     Args:
         settings: as read from the environment.
         store: given by tests; otherwise opened at `settings.root`.
+        progress: told of every finished item; by default `run_items` draws its own bar on a terminal.
         **engines: ready engines by role, given by tests.
     """
 
@@ -79,9 +84,11 @@ class Platform:
         settings: Settings,
         *,
         store: ArtifactStore | None = None,
+        progress: ProgressListener | None = None,
         **engines: object,
     ) -> None:
         self.settings = settings
+        self._progress = progress
         # Every worker is at a clip of its own while the next ones are loaded.
         self.memory = Memory(max(MEMORY_SLOTS, settings.workers + 1))
         self._given_store = store
@@ -121,6 +128,13 @@ class Platform:
     def entry(self, role: Role) -> EngineEntry:
         """Name and version of the engine of a role, without loading it."""
         return chosen_engine(self.settings, role)
+
+    def progress_for(self, asset: str) -> Progress | None:
+        """What `run_items` tells of one asset's items, or None where nobody listens."""
+        listener = self._progress
+        if listener is None:
+            return None
+        return lambda done, total, label: listener(asset, done, total, label)
 
     @property
     def segmenter(self) -> RoadSegmenter:

@@ -84,6 +84,7 @@ def make_raw_clips(platform: Platform, chunk: str, run_id: str) -> PartitionOutc
         compute,
         run_id=run_id,
         workers=settings.workers,
+        progress=platform.progress_for("raw_clips"),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lanepaint_assets.chunk_reader import selected_prompts
 from lanepaint_assets.commands.errors import CommandError
+from lanepaint_assets.commands.progress import Bars
 from lanepaint_assets.definitions import build
 from lanepaint_assets.jobs import JOB_OF_STAGES, STAGE_ASSETS, JobOutcome, open_instance, run_job
 from lanepaint_assets.partitions import register_chunks, registered_chunks, unregistered
@@ -41,7 +42,7 @@ class Session:
 def open_session(settings: Settings) -> Session:
     """Open the store and the Dagster instance that the UI uses too."""
     home = settings.local_root / "dagster" if settings.is_local else Path.home() / ".lanepaint" / "dagster"
-    return Session(settings, Platform(settings), open_instance(home))
+    return Session(settings, Platform(settings, progress=Bars()), open_instance(home))
 
 
 def job_name(stages: str) -> str:

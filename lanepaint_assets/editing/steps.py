@@ -147,6 +147,7 @@ def make_first_frames(platform: Platform, chunk: str, run_id: str, selection: Se
         compute,
         run_id=run_id,
         workers=platform.settings.workers,
+        progress=platform.progress_for("first_frames"),
     )
 
 
@@ -260,6 +261,7 @@ def make_edited_videos(platform: Platform, chunk: str, run_id: str, selection: S
         compute,
         run_id=run_id,
         workers=platform.settings.workers,
+        progress=platform.progress_for("edited_videos"),
     )
 
 

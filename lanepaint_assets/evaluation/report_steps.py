@@ -97,6 +97,7 @@ def make_trajectory_videos(platform: Platform, chunk: str, run_id: str, selectio
         compute,
         run_id=run_id,
         workers=platform.settings.workers,
+        progress=platform.progress_for("trajectory_videos"),
     )
 
 

@@ -155,6 +155,7 @@ def make_original_trajectories(platform: Platform, chunk: str, run_id: str) -> P
         compute,
         run_id=run_id,
         workers=settings.workers,
+        progress=platform.progress_for("original_trajectories"),
     )
 
 
@@ -250,6 +251,7 @@ def make_edited_trajectories(platform: Platform, chunk: str, run_id: str, select
         compute,
         run_id=run_id,
         workers=settings.workers,
+        progress=platform.progress_for("edited_trajectories"),
     )
 
 

@@ -109,6 +109,7 @@ def _make_road_masks(platform: Platform, reader: ChunkReader, run_id: str, vp_sc
         compute,
         run_id=run_id,
         workers=platform.settings.workers,
+        progress=platform.progress_for("road_masks"),
     )
 
 
@@ -170,4 +171,5 @@ def _make_vp_inputs(platform: Platform, reader: ChunkReader, run_id: str, prepar
         compute,
         run_id=run_id,
         workers=platform.settings.workers,
+        progress=platform.progress_for("vp_inputs"),
     )

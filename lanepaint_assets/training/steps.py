@@ -87,6 +87,7 @@ def make_training_samples(platform: Platform, chunk: str, run_id: str) -> Partit
         lambda task, folder: _clip_samples(platform, reader, task.key, folder),
         run_id=run_id,
         workers=settings.workers,
+        progress=platform.progress_for("training_samples"),
     )
     made = [row for row in outcome.rows if row.status == "ok"]
 
