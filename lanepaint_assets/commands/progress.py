@@ -24,7 +24,10 @@ class Bars:
         if self._terminal is None or total == 0:
             return
         if self._bar is None:
-            self._bar = tqdm(desc=f"  {asset}", total=total, unit="item", file=self._terminal, leave=False)
+            # Every item is drawn: items take seconds, and the last one would otherwise be missed.
+            self._bar = tqdm(
+                desc=f"  {asset}", total=total, unit="item", file=self._terminal, leave=False, mininterval=0
+            )
         self._bar.set_postfix_str(label.rpartition("/")[2][-40:], refresh=False)
         self._bar.update(done - self._bar.n)
         if done >= total:
