@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -184,6 +185,10 @@ def _names(text: str) -> tuple[str, ...]:
 
 def main() -> None:
     """Entry point: errors that a person can act on are one line, without a traceback."""
+    # Failed items are told once, in the summary; only a defect of the program itself shows its traceback.
+    defects = logging.StreamHandler()
+    defects.setLevel(logging.ERROR)
+    logging.getLogger("lanepaint_assets").addHandler(defects)
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:

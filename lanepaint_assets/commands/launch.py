@@ -150,8 +150,10 @@ def tell_outcome(session: Session, stages: str, chunk: str, outcome: JobOutcome,
             if rows:
                 say(f"  {asset}: {good} of {len(rows)} items")
             for row in rows:
-                if row.status == "failed" and row.reason not in told:
-                    told.add(row.reason or "")
+                # A reason that travelled down the graph is told where it arose.
+                cause = (row.reason or "").rpartition(" failed: ")[2]
+                if row.status == "failed" and cause not in told:
+                    told.add(cause)
                     say(f"    {row.key}: {row.reason}")
     report = report_path(session, chunk)
     if "3" in stages and report is not None:
