@@ -12,7 +12,7 @@ import pytest
 from lanepaint_assets import __version__
 from lanepaint_assets.cli import main
 from lanepaint_assets.commands import launch
-from lanepaint_assets.platform import Platform
+from lanepaint_assets.platform import Platform, ProgressListener
 from lanepaint_assets.settings import Settings
 from lanepaint_assets_tests.fixtures import (
     AgreeingInspector,
@@ -72,10 +72,11 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fast_engines(monkeypatch: pytest.MonkeyPatch) -> Journal:
     journal = Journal()
 
-    def platform(settings: Settings) -> Platform:
+    def platform(settings: Settings, progress: ProgressListener | None = None) -> Platform:
         painter = StripePainter(journal)
         return Platform(
             settings,
+            progress=progress,
             segmenter=TrapezoidSegmenter(journal),
             first_frame_painter=painter,
             video_painter=painter,
