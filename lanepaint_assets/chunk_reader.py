@@ -77,6 +77,7 @@ class ChunkReader:
         self.platform = platform
         self.chunk = chunk
         self.for_asset = for_asset
+        self._manifests: dict[str, Manifest] = {}
 
     @cached_property
     def membership(self) -> ChunkMembership:
@@ -88,14 +89,16 @@ class ChunkReader:
         """The source that the chunk was registered from."""
         return self.platform.source(self.membership.source)
 
-    @cached_property
+    @property
     def clips(self) -> Manifest:
         """The manifest of `raw_clips`."""
         return self.manifest("raw_clips")
 
     def manifest(self, asset: str) -> Manifest:
-        """The manifest of an upstream asset; a clear error where it has no rows."""
-        return upstream_manifest(self.platform.store, asset, self.chunk, self.for_asset)
+        """The manifest of an upstream asset, read once; a clear error where it has no rows."""
+        if asset not in self._manifests:
+            self._manifests[asset] = upstream_manifest(self.platform.store, asset, self.chunk, self.for_asset)
+        return self._manifests[asset]
 
     @property
     def clip_keys(self) -> list[str]:

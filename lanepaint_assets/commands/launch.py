@@ -12,6 +12,7 @@ from lanepaint_assets.chunk_reader import selected_prompts
 from lanepaint_assets.commands.errors import CommandError
 from lanepaint_assets.commands.progress import Bars
 from lanepaint_assets.definitions import build
+from lanepaint_assets.evaluation.report_steps import REPORT_FILE
 from lanepaint_assets.jobs import JOB_OF_STAGES, STAGE_ASSETS, JobOutcome, open_instance, run_job
 from lanepaint_assets.partitions import register_chunks, registered_chunks, unregistered
 from lanepaint_assets.platform import Platform
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 # What a stage reads of the stage before it, for the dependency check of spec 3.
 STAGE_INPUT = {"2": "vp_inputs", "3": "edited_videos"}
-
-REPORT_FILE = "report.html"
 
 Say = Callable[[str], None]
 

@@ -49,8 +49,7 @@ ROBUST_CONTRAST = 0.5
 # contrast: vehicles ahead and beside have the strongest edges and their own motion.
 TRUST_DEPTH_M = 8.0
 SEARCH_CLIP = 0.7
-# How strongly correlation speaks against the speed prior in the profile search; from the KITTI excerpt, where 20 to 200
-# give the same path.
+# How strongly correlation speaks against the speed prior in the profile search; chosen on a few clips, not swept.
 CORRELATION_WEIGHT = 60.0
 
 

@@ -49,7 +49,8 @@ def test_ground_points_come_back_from_their_pixels(
 @settings(deadline=None)  # the first example imports the package
 @given(theta=st.floats(0.02, 1.0), around=st.floats(-np.pi, np.pi))
 def test_f_theta_agrees_with_the_data_sets_own_camera_off_the_axis(theta: float, around: float) -> None:
-    models = pytest.importorskip("physical_ai_av.utils.camera_models")
+    from physical_ai_av.utils import camera_models as models
+
     row = {"width": 1920, "height": 1080, "cx": 958.0, "cy": 543.0}
     row |= {f"fw_poly_{i}": c for i, c in enumerate(FLEET_POLY)} | {f"bw_poly_{i}": float(i == 1) for i in range(5)}
     theirs = models.FThetaCameraModel.from_camera_row(pd.Series(row))
