@@ -1,20 +1,22 @@
 """The `classical` road segmenter: learns the road's look from the picture itself and cuts it out along the plane.
 
 Called through the `RoadSegmenter` role. Clean-up and files are not its business, and nothing here may know a data set:
-every constant is either geometry of a car on a road or a property of 8-bit pictures.
+every constant is geometry of a car on a road, a property of 8-bit pictures, or a weight that all pictures share.
 
 How a frame is segmented, at 320 pixels' width:
-1. the vanishing point is voted for by edges (`road_shape.py`); below it lies the road plane;
-2. the strip ahead of the car and the seeds that look like it teach what road looks like, the sides and the upper part
-   what it does not look like (`road_appearance.py`); in a video, the frames before teach too;
-3. two paths over the plane, left and right, enclose what looks like road and end where the surface changes;
-4. upright things are cut out: above an object's foot, its column of the picture shows no road up to the horizon;
-   vehicles of the road's own colour are found by their outline (`upright_boxes.py`);
-5. steps 3 and 4 teach the look again, and are repeated.
+1. the vanishing point is voted for by edges (`road_shape.py`); below it lies the road plane. A video's camera is
+   mounted, so that its frames vote for one horizon;
+2. what is bright and narrow, as markings are, is replaced by what surrounds it (`road_appearance.py`);
+3. the strip ahead of the car and the seeds that look like it teach what road looks like, the sides and the upper part
+   what it does not look like;
+4. colour, brightness, texture, ways without an edge, upright things, and the place on the plane are weighed for each
+   pixel (`road_evidence.py`);
+5. two paths over the plane, left and right, enclose what is road so far and end where the surface changes
+   (`road_boundaries.py`); they and a look learned anew enter the next weighing;
+6. in a video, what the frame before weighed is added, the less the more has changed.
 
-Limits: a pavement of the road's own colour without a kerb line belongs to the road; a vehicle of the road's own colour
-seen from the side may, in part; a frame of sky or trees alone gets a mask of its lower part, only a frame of one colour
-or of noise gets none; where a vehicle cuts the visible road in two, the clean-up keeps the larger part.
+Limits: a pavement of the road's own colour without a kerb line belongs to the road; of a vehicle of the road's own
+colour a part may; pictures without a road get masks too (`plausibility.py` tells them).
 """
 
 from __future__ import annotations
@@ -26,16 +28,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanepaint_assets.segmentation.point_grid import SPEC_GRID, PointGrid, grid_points
-from lanepaint_assets.segmentation.road_appearance import Appearance, Float, Look, observe
+from lanepaint_assets.segmentation.road_appearance import (
+    Appearance,
+    Float,
+    log_brightness,
+    observe,
+    without_markings,
+)
+from lanepaint_assets.segmentation.road_boundaries import find_boundaries, surface_edges
+from lanepaint_assets.segmentation.road_evidence import ABOVE_HORIZON_WEIGHT, Evidence, Weights, gather
 from lanepaint_assets.segmentation.road_shape import (
+    MOUNTED_SPREAD,
     RoadPlane,
     VanishingVotes,
-    best_heights,
-    best_path,
     choose_vanishing_point,
     vanishing_votes,
 )
-from lanepaint_assets.segmentation.upright_boxes import find_boxes
 
 Mask = NDArray[np.bool_]
 
@@ -43,71 +51,74 @@ Mask = NDArray[np.bool_]
 WORK_WIDTH_PX = 320
 # The picture as a whole must vary by 2 % in brightness, or there is nothing to see in it.
 MIN_CONTRAST = 0.02
-# Road and the rest must differ by this much log odds on average; else the cut is arbitrary.
-MIN_SEPARATION = 0.5
-
-# Offsets are in frame widths at the bottom row, some 3.5 m (`road_shape.OFFSET_LIMIT`).
-# The car is wider than 0.2, so this much to either side is lane; the boundaries cannot be nearer than half of it.
-CORE_OFFSET, MIN_HALF_WIDTH = 0.2, 0.1
-# Farther out than a lane: teaches what is not road until the boundaries are known.
-SIDE_OFFSET = 1.0
-# Sky and houses differ from road more than verges do; they must not drown these.
-ABOVE_HORIZON_WEIGHT = 0.3
-# Below this share of the height the bonnet may be in the picture.
-BONNET_FROM_CORE, BONNET_FROM = 0.93, 0.80
-SEED_RADIUS_SHARE = 0.02
-
-# Clutter: brightness changes along the direction of travel, against the road's own. Lane lines run with it and cause
-# none, vehicles and kerbs across do.
-CLUTTER_WINDOW_PX, CLUTTER_FROM, CLUTTER_LIMIT, CLUTTER_FLOOR = 11, 3.0, 2.0, 0.008
-CLUTTER_COST = 0.5
-ROUGH_WINDOW_PX, ROUGH_FLOOR = 15, 0.01
-
-# Log odds before looking: road straight ahead, as likely as not 0.75 aside, unlikely beyond.
-PRIOR_AHEAD, PRIOR_SLOPE, PRIOR_RANGE, PRIOR_WEIGHT = 1.2, 1.6, (-2.0, 1.0), 0.5
-# Neighbouring pixels repeat each other's evidence, so a pixel counts for little against the boundary's own contrast.
-REGION_WEIGHT = 0.06
-# Windows of 12 columns, half a metre, to either side of a boundary; brightness counts less, since shadows change it.
-EDGE_WINDOW, EDGE_SMOOTHING_ROWS = 12, 5
-EDGE_CUE_WEIGHTS = np.array([0.3, 1.0, 1.0])
-EDGE_CUE_FLOOR = np.array([0.03, 0.006, 0.006])
-EDGE_SATURATION = 8.0
-NOISE_HALF_WIDTH = 35
-STEP_REACH = 6
-MIN_STEP_COST = 0.3
-MEMORY_COST, MEMORY_LIMIT = 0.05, 30.0
-
+# Frames that vote for a clip's vanishing point: turns and junctions are outvoted, more cost time.
+VOTING_FRAMES = 12
+SEED_RADIUS_SHARE, SEED_WEIGHT = 0.02, 0.1
+# Log odds, colour and texture together, from which a seed agrees with the strip ahead.
+AGREES = 1.0
 # What lane markings are wide, in columns: half a metre. Narrower strips unlike the road are road.
 MARKING_COLUMNS = 13
-# A road pixel cannot look very unlike road, but an object may look like anything: so likeness counts little.
-LIKENESS_RANGE = (-2.0, 0.5)
-# What an upright box takes from the likeness of its pixels: more than a car body of the road's colour gains.
-BOX_COST = 1.0
-HEIGHT_STEP_COST, HEIGHT_JUMP_COST = 0.5, 6.0
 
-ROUNDS = 3
-KEEP_LOOK, KEEP_LOOK_WHEN_SURPRISED, KEEP_LOOK_IN_ROUND, KEEP_VOTES = 0.85, 0.2, 0.6, 0.7
-# The strip ahead should look like the road did a frame ago; below this log odds the surface has changed.
-SURPRISE = 0.5
-# Mean difference of log brightness at which the last frame's boundaries count for a third.
+# The first look knows no boundaries; two more follow, in a video one, for the frames before have looked already.
+FIRST_LOOK = Weights(
+    certain=5.39,
+    warm=-0.55,
+    cool=0.08,
+    tinted=-0.15,
+    bright=0.38,
+    very_bright=3.14,
+    dark=-0.17,
+    very_dark=0.63,
+    rough=-0.72,
+    way=-2.12,
+    long_way=1.27,
+    column=-0.80,
+    restless=0.98,
+    aside=-1.32,
+    far_aside=0.98,
+    near=9.89,
+    near_aside=-1.79,
+    upright=-0.60,
+    low=-17.83,
+    boxed=-1.00,
+    colour=0.46,
+    texture=-0.21,
+    inside=0.00,
+)
+LATER_LOOK = Weights(
+    certain=1.71,
+    warm=-0.02,
+    cool=0.18,
+    tinted=-0.06,
+    bright=2.05,
+    very_bright=0.64,
+    dark=1.04,
+    very_dark=-0.45,
+    rough=-0.17,
+    way=-1.74,
+    long_way=1.44,
+    column=-0.56,
+    restless=0.51,
+    aside=0.49,
+    far_aside=-0.31,
+    near=6.03,
+    near_aside=-0.80,
+    upright=-0.48,
+    low=-11.81,
+    boxed=-1.00,
+    colour=0.89,
+    texture=-0.07,
+    inside=3.01,
+)
+LATER_LOOKS, LATER_LOOKS_IN_VIDEO = 2, 1
+
+KEEP_VOTES = 0.7
+# What a log odd of the frame before adds to this one's, where nothing moved; and the range that it counts in. The look
+# is learned anew in each frame: a remembered one takes in a gravel shoulder and keeps it (a rendered city drive: 0.89
+# against 0.97).
+MEMORY_WEIGHT, MEMORY_LIMIT = 0.3, 3.0
+# Mean difference of log brightness at which the last frame counts for a third.
 SAME_SCENE = 0.1
-
-
-@dataclass(frozen=True, eq=False)
-class _Boundaries:
-    """The two paths of a frame: picture rows (R,), bottom first, and the plane's columns left and right."""
-
-    rows: NDArray[np.int64]
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
-
-    def at(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Left and right columns at other rows, bottom first."""
-        left, right = (
-            np.interp(rows[::-1], self.rows[::-1], path[::-1])[::-1].astype(np.float64)
-            for path in (self.left, self.right)
-        )
-        return left, right
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,227 +127,115 @@ class _Memory:
 
     luma: Float
     votes: VanishingVotes
-    appearance: Appearance
-    boundaries: _Boundaries
+    odds: Float
 
-    def likeness(self, look: Look) -> float:
+    def likeness(self, luma: Float) -> float:
         """1 for the same picture, towards 0 for another scene: frames far apart in time guide each other little."""
-        return float(np.exp(-np.mean(np.abs(look.luma - self.luma)) / SAME_SCENE))
-
-
-@dataclass(frozen=True, eq=False)
-class _Scene:
-    """One frame with what is computed once for all rounds.
-
-    Attributes:
-        look: the frame.
-        plane: the road plane.
-        clutter: (h, w) how much more restless than the road, 0 to `CLUTTER_LIMIT`.
-        boxed: (h, w) True where an upright box stands.
-        core: (h, w) weights of the strip ahead.
-        elsewhere: (h, w) weights of what is hardly road.
-        edge: (R, OFFSETS) contrast between left and right of each place on the plane, 0 to 1.
-    """
-
-    look: Look
-    plane: RoadPlane
-    clutter: Float
-    boxed: Mask
-    core: NDArray[np.float64]
-    elsewhere: NDArray[np.float64]
-    edge: Float
+        return float(np.exp(-np.mean(np.abs(luma - self.luma)) / SAME_SCENE))
 
 
 class ClassicalRoadSegmenter:
     """Weight-free `RoadSegmenter`; see the module's description. It holds no state between calls."""
 
     name = "classical"
-    version = "1"
+    version = "2"
 
     def __init__(self, grid: PointGrid = SPEC_GRID) -> None:
         self._grid = grid
 
     def segment_picture(self, frame: NDArray[np.uint8]) -> Mask:
         """Raw road mask (H, W) of one sRGB frame (H, W, 3); all False where no road can be told from the rest."""
-        return self._segment(frame, None)[0]
+        return np.asarray(self.segment_video(frame[None])[0])
 
     def segment_video(self, frames: NDArray[np.uint8]) -> Mask:
         """Raw road masks (T, H, W) of sRGB frames (T, H, W, 3), each guided by the one before."""
         masks = np.zeros(frames.shape[:3], dtype=np.bool_)
         memory: _Memory | None = None
+        mounted = _clip_vanishing_point(frames)
         for index, frame in enumerate(frames):
-            masks[index], memory = self._segment(frame, memory)
+            masks[index], memory = self._segment(_reduced(frame), mounted, memory, frame.shape[:2])
         return masks
 
-    def _segment(self, frame: NDArray[np.uint8], memory: _Memory | None) -> tuple[Mask, _Memory | None]:
-        height, width = frame.shape[:2]
-        work_width = min(WORK_WIDTH_PX, width)
-        work_height = max(1, round(height * work_width / width))
-        look = observe(frame, work_width, work_height)
-        if float(look.luma.std()) < MIN_CONTRAST:
-            return np.zeros((height, width), dtype=np.bool_), memory
-
-        votes = vanishing_votes(look.luma)
+    def _segment(
+        self,
+        picture: NDArray[np.uint8],
+        mounted: tuple[float, float] | None,
+        memory: _Memory | None,
+        size: tuple[int, int],
+    ) -> tuple[Mask, _Memory | None]:
+        height, width = picture.shape[:2]
+        luma = log_brightness(picture)
+        if float(luma.std()) < MIN_CONTRAST:
+            return np.zeros(size, dtype=np.bool_), memory
+        votes = vanishing_votes(luma, None if mounted is None else mounted[1])
         if memory is not None:
             votes = memory.votes.mixed_with(votes, KEEP_VOTES)
-        scene = _scene(
-            look, RoadPlane.at(*choose_vanishing_point(votes, work_width, work_height), work_width, work_height)
-        )
-        appearance = self._first_appearance(scene, memory)
-        remembered = None if memory is None else memory.appearance
-        for _ in range(ROUNDS):
-            odds = appearance.log_odds(look)
-            boundaries = _boundaries(scene, odds, memory)
-            surface = scene.plane.between(boundaries.left, boundaries.right)
-            road = surface & ~_objects(scene, odds, surface)
-            appearance = _mixed(remembered, _learned(scene, road), KEEP_LOOK_IN_ROUND)
-        if not _stands_out(odds, road):
-            return np.zeros((height, width), dtype=np.bool_), memory
+        if mounted is None:
+            x, y = choose_vanishing_point(votes)
+        else:
+            x, y = choose_vanishing_point(votes, mounted, MOUNTED_SPREAD)
+        plane = RoadPlane.at(x * width, y * height, width, height)
+        evidence = gather(observe(without_markings(picture, plane.nearness_by_row)), plane, luma)
+        edges = surface_edges(evidence.look, plane)
 
-        enlarged = cv2.resize(road.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(enlarged > 0.5), _Memory(look.luma, votes, appearance, boundaries)
+        odds = evidence.log_odds(FIRST_LOOK, self._first_appearance(evidence), None)
+        for _ in range(LATER_LOOKS if memory is None else LATER_LOOKS_IN_VIDEO):
+            boundaries = find_boundaries(plane, _rectified(plane, odds), edges)
+            odds = evidence.log_odds(LATER_LOOK, _learned(evidence, odds), boundaries.inside(plane))
+        if memory is not None:
+            odds = odds + MEMORY_WEIGHT * memory.likeness(luma) * np.clip(memory.odds, -MEMORY_LIMIT, MEMORY_LIMIT)
+        road = np.where(plane.below, plane.pictured(_rectified(plane, odds)), -MEMORY_LIMIT).astype(np.float32)
+        enlarged = cv2.resize(np.clip(road, -1, 1), size[::-1], interpolation=cv2.INTER_LINEAR)
+        return np.asarray(enlarged > 0), _Memory(luma, votes, odds)
 
-    def _first_appearance(self, scene: _Scene, memory: _Memory | None) -> Appearance:
-        """The look of the road from the strip ahead, the seeds that agree with it, and the frames before."""
-        core = Appearance.learned(scene.look, scene.core, scene.elsewhere)
-        weights = scene.core + self._agreeing_seeds(scene, core.log_odds(scene.look))
-        fresh = Appearance.learned(scene.look, weights, np.where(weights > scene.core, 0.0, scene.elsewhere))
-        if memory is None:
-            return fresh
-        odds = memory.appearance.log_odds(scene.look)
-        familiar = float((odds * scene.core).sum() / max(float(scene.core.sum()), 1e-6)) > SURPRISE
-        return memory.appearance.mixed_with(fresh, KEEP_LOOK if familiar else KEEP_LOOK_WHEN_SURPRISED)
+    def _first_appearance(self, evidence: Evidence) -> Appearance:
+        """The look of the road from the strip ahead and the seeds that agree with it."""
+        core = Appearance.learned(evidence.look, evidence.core, evidence.elsewhere)
+        colour, texture = core.log_ratios(evidence.look)
+        seeds = self._agreeing_seeds(evidence.plane, colour + texture)
+        return Appearance.learned(evidence.look, evidence.core + seeds, np.where(seeds > 0, 0.0, evidence.elsewhere))
 
-    def _agreeing_seeds(self, scene: _Scene, odds: Float) -> NDArray[np.float64]:
+    def _agreeing_seeds(self, plane: RoadPlane, likeness: Float) -> NDArray[np.float64]:
         """Weights (h, w) of discs around the grid's points that look like the strip ahead.
 
         A seed can lie on a pavement of a narrow street or on the vehicle in front; those disagree and are left out.
         """
-        plane = scene.plane
-        discs = np.zeros(odds.shape, dtype=np.float64)
+        discs = np.zeros(likeness.shape, dtype=np.float64)
         radius = max(1, round(SEED_RADIUS_SHARE * plane.width))
         for x, y in grid_points(plane.width, plane.height, self._grid):
-            disc = np.zeros(odds.shape, dtype=np.uint8)
+            disc = np.zeros(likeness.shape, dtype=np.uint8)
             cv2.circle(disc, (int(x), int(y)), radius, 1, cv2.FILLED)
             inside = (disc > 0) & plane.below
-            if inside.any() and float(odds[inside].mean()) > SURPRISE:
-                discs[inside] = 1.0
+            if inside.any() and float(likeness[inside].mean()) > AGREES:
+                discs[inside] = SEED_WEIGHT
         return discs
 
 
-def _scene(look: Look, plane: RoadPlane) -> _Scene:
-    gradient_x, gradient_y = (cv2.Sobel(look.luma, cv2.CV_32F, dx, 1 - dx) / 8 for dx in (1, 0))
-    row, column = np.mgrid[0 : plane.height, 0 : plane.width].astype(np.float32)
-    towards_x, towards_y = column - plane.x, row - plane.y
-    along = np.abs(gradient_x * towards_x + gradient_y * towards_y) / (np.hypot(towards_x, towards_y) + 1e-3)
-    along = cv2.blur(along, (CLUTTER_WINDOW_PX, CLUTTER_WINDOW_PX))
-    rough = cv2.blur(np.hypot(gradient_x, gradient_y), (ROUGH_WINDOW_PX, ROUGH_WINDOW_PX))
-
-    # No car body in the sample of road.
-    boxed = np.zeros(plane.below.shape, dtype=np.bool_)
-    for box in find_boxes(look.luma, plane):
-        boxed[: box.foot, box.left : box.right] = True
-    visible = plane.below & ~boxed & (row < BONNET_FROM_CORE * plane.height)
-    lane = visible & (np.abs(plane.offset_at) < 2 * CORE_OFFSET)
-    calm = max(float(np.percentile(along[lane], 40)) if lane.any() else 0.0, CLUTTER_FLOOR)
-    smooth = max(float(np.percentile(rough[lane], 30)) if lane.any() else 0.0, ROUGH_FLOOR)
-    clutter = np.clip(along / calm - CLUTTER_FROM, 0.0, CLUTTER_LIMIT).astype(np.float32)
-
-    core = (visible & (np.abs(plane.offset_at) < CORE_OFFSET)) * np.exp(-rough / smooth - clutter)
-    elsewhere = np.where(plane.below, boxed | (np.abs(plane.offset_at) > SIDE_OFFSET), ABOVE_HORIZON_WEIGHT)
-    return _Scene(
-        look, plane, clutter, boxed, core.astype(np.float64), elsewhere.astype(np.float64), _surface_edges(look, plane)
-    )
+def _reduced(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = frame.shape[:2]
+    work_width = min(WORK_WIDTH_PX, width)
+    work_height = max(1, round(height * work_width / width))
+    return cv2.resize(frame, (work_width, work_height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-def _surface_edges(look: Look, plane: RoadPlane) -> Float:
-    """How much the surface differs between the half metres left and right of each place on the plane, 0 to 1.
-
-    Measured against what the lane itself varies by, so that coarse asphalt needs a clearer edge than smooth.
-    """
-    window = EDGE_WINDOW
-    cues = cv2.blur(plane.rectified(look.cues, repeat_edge=True), (1, EDGE_SMOOTHING_ROWS))
-    sums = np.cumsum(np.pad(cues, ((0, 0), (1, 0), (0, 0))), axis=1)
-    means = (sums[:, window:] - sums[:, :-window]) / window
-    contrast = np.abs(means[:, window:] - means[:, :-window])
-    # contrast[:, k] belongs to column k + window; the farthest third of the rows is too coarse to tell noise.
-    lane = slice(max(0, plane.ahead - window - NOISE_HALF_WIDTH), plane.ahead - window + NOISE_HALF_WIDTH)
-    near = contrast[: max(1, contrast.shape[0] * 2 // 3), lane]
-    noise = np.percentile(near, 60, axis=(0, 1)) + EDGE_CUE_FLOOR
-    edge = np.zeros(plane.map_x.shape, dtype=np.float32)
-    edge[:, window : window + contrast.shape[1]] = contrast @ (EDGE_CUE_WEIGHTS / noise)
-    return np.asarray(np.minimum(edge / EDGE_SATURATION, 1.0) * plane.in_picture, dtype=np.float32)
+def _clip_vanishing_point(frames: NDArray[np.uint8]) -> tuple[float, float] | None:
+    """Where a clip's vanishing point mostly is, as shares of width and height; None for a single picture."""
+    if len(frames) < 2:
+        return None
+    chosen = np.unique(np.linspace(0, len(frames) - 1, VOTING_FRAMES).round().astype(int))
+    ballots = [vanishing_votes(log_brightness(_reduced(frames[index]))) for index in chosen]
+    mean = np.mean([ballot.votes for ballot in ballots], axis=0)
+    return choose_vanishing_point(VanishingVotes(mean, ballots[0].xs, ballots[0].ys))
 
 
-def _boundaries(scene: _Scene, odds: Float, memory: _Memory | None) -> _Boundaries:
-    """Left and right paths that enclose the most road-like area and run along edges of the surface."""
-    plane = scene.plane
-    prior = np.clip(PRIOR_AHEAD - PRIOR_SLOPE * np.abs(plane.offsets), *PRIOR_RANGE)
-    evidence = plane.rectified(_softened(odds)) + PRIOR_WEIGHT * prior[None]
-    pixels = plane.pixels_a_column
-    area = REGION_WEIGHT * np.cumsum(evidence, axis=1) * pixels[:, None]
-    gain_left, gain_right = scene.edge - area, scene.edge + area
-    if memory is not None:
-        trust = MEMORY_COST * memory.likeness(scene.look)
-        before = memory.boundaries.at(plane.rows)
-        columns = np.arange(plane.offsets.size)[None]
-        for gain, path in zip((gain_left, gain_right), before, strict=True):
-            gain -= trust * np.minimum(np.abs(columns - path[:, None]), MEMORY_LIMIT) * pixels[:, None]
-    step_cost = np.maximum(pixels, MIN_STEP_COST)
-    half = plane.column_of(MIN_HALF_WIDTH) - plane.column_of(0.0)
-    last = plane.offsets.size
-    left = best_path(gain_left, step_cost, STEP_REACH, 0, max(plane.ahead - half, 2))
-    right = best_path(gain_right, step_cost, STEP_REACH, min(plane.ahead + half, last - 2), last)
-    return _Boundaries(plane.rows, left, right)
+def _rectified(plane: RoadPlane, odds: Float) -> Float:
+    """(R, OFFSETS) of log odds (h, w), strips as narrow as markings closed."""
+    kernel = np.ones((1, MARKING_COLUMNS), dtype=np.uint8)
+    return np.asarray(cv2.morphologyEx(plane.rectified(odds), cv2.MORPH_CLOSE, kernel), dtype=np.float32)
 
 
-def _objects(scene: _Scene, odds: Float, surface: Mask) -> Mask:
-    """What stands on the surface, and the bonnet: (h, w).
-
-    A vehicle is at least about as tall as the camera is high, so it hides the road behind it up to the horizon: every
-    column of the picture is road up to some height and object above it. The bonnet is the same from below.
-    """
-    plane = scene.plane
-    likeness = plane.rectified(_softened(odds))
-    unmarked = cv2.morphologyEx(likeness, cv2.MORPH_CLOSE, np.ones((1, MARKING_COLUMNS), dtype=np.uint8))
-    likeness = np.clip(
-        plane.pictured(np.asarray(unmarked, dtype=np.float32)) - CLUTTER_COST * scene.clutter, *LIKENESS_RANGE
-    )
-    likeness = np.where(scene.boxed, np.minimum(likeness, -BOX_COST), likeness) * surface
-    row = np.arange(plane.height)[:, None]
-    bonnet_from = int(BONNET_FROM * plane.height)
-
-    upwards = np.where(row > bonnet_from, 0.0, likeness)[plane.rows]
-    feet = best_heights(_running_gain(upwards), HEIGHT_STEP_COST, HEIGHT_JUMP_COST)
-    # The bonnet's rows were left out on the way up, so no object starts in them; boxes are cut out by themselves.
-    standing = (plane.height - 1 - row >= feet[None]) & (row <= bonnet_from)
-    downwards = np.where(standing | scene.boxed, 0.0, likeness)[bonnet_from:]
-    bonnet = bonnet_from + best_heights(_running_gain(downwards), HEIGHT_STEP_COST, HEIGHT_JUMP_COST)
-    return np.asarray(surface & (standing | scene.boxed | (row >= bonnet[None])))
-
-
-def _running_gain(likeness: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(columns, rows + 1): what a column gains when its first n rows are road."""
-    gain = np.zeros((likeness.shape[1], likeness.shape[0] + 1))
-    gain[:, 1:] = np.cumsum(likeness, axis=0).T
-    return gain
-
-
-def _softened(odds: Float) -> Float:
-    return np.asarray(cv2.blur(odds, (3, 3)), dtype=np.float32)
-
-
-def _learned(scene: _Scene, road: Mask) -> Appearance:
-    elsewhere = np.where(scene.plane.below, 1.0, ABOVE_HORIZON_WEIGHT) * ~road
-    return Appearance.learned(scene.look, road.astype(np.float64), elsewhere)
-
-
-def _mixed(before: Appearance | None, now: Appearance, keep: float) -> Appearance:
-    return now if before is None else before.mixed_with(now, keep)
-
-
-def _stands_out(odds: Float, road: Mask) -> bool:
-    """Whether what was cut out looks unlike what was left."""
-    if not road.any() or road.all():
-        return False
-    return float(odds[road].mean() - odds[~road].mean()) > MIN_SEPARATION
+def _learned(evidence: Evidence, odds: Float) -> Appearance:
+    """The look of what is road so far, each pixel by its probability."""
+    road = 1 / (1 + np.exp(-odds.astype(np.float64)))
+    below = evidence.plane.below
+    return Appearance.learned(evidence.look, road * below, np.where(below, 1 - road, ABOVE_HORIZON_WEIGHT))

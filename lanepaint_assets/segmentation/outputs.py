@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from lanepaint_assets.clips.encoding import write_video
 from lanepaint_assets.clips.pictures import write_picture
 from lanepaint_assets.segmentation.cleanup import CleanedMasks, count_objects
+from lanepaint_assets.segmentation.plausibility import Plausibility, road_plausibility
 
 MASKS_FILE = "masks.npz"
 ALL_MASKS_FILE = "all_masks.npz"
@@ -78,6 +79,8 @@ class SegmentationStatistics:
         temporal_iou_mean: mean overlap (intersection over union) of the road in neighbouring frames, 1 where nothing
             moves; a low value means that the mask flickers. Two empty frames count as 1.
         temporal_iou_min: the worst pair.
+        confidence: 0 to 1, that the masks show a road at all (`plausibility.py`).
+        doubt: why the confidence is low; empty where it is not.
     """
 
     frames: int
@@ -92,6 +95,8 @@ class SegmentationStatistics:
     object_holes: int
     temporal_iou_mean: float
     temporal_iou_min: float
+    confidence: float
+    doubt: str
 
 
 class MasksFileError(ValueError):
@@ -124,7 +129,7 @@ def write_segmentation(
     """
     if frames.shape[:3] != masks.road.shape or frames.shape[0] == 0:
         raise ValueError(f"frames {frames.shape} and masks {masks.road.shape} do not belong to one clip with frames")
-    statistics = mask_statistics(masks, rate_hz)
+    statistics = mask_statistics(masks, rate_hz, road_plausibility(frames, masks.road))
     write_mask_pictures(folder / PICTURES_FOLDER, masks.paint)
     write_masks(folder / MASKS_FILE, masks)
     np.savez_compressed(folder / ALL_MASKS_FILE, masks.paint.astype(np.uint8))
@@ -134,8 +139,8 @@ def write_segmentation(
     return statistics
 
 
-def mask_statistics(masks: VideoMasks, rate_hz: float) -> SegmentationStatistics:
-    """Statistics of a clip's masks with at least one frame."""
+def mask_statistics(masks: VideoMasks, rate_hz: float, plausibility: Plausibility) -> SegmentationStatistics:
+    """Statistics of a clip's masks with at least one frame, the judgement on them included."""
     frames, height, width = masks.road.shape
     road_share = masks.road.mean(axis=(1, 2))
     overlaps = [_iou(before, after) for before, after in zip(masks.road[:-1], masks.road[1:], strict=True)] or [1.0]
@@ -154,6 +159,8 @@ def mask_statistics(masks: VideoMasks, rate_hz: float) -> SegmentationStatistics
         ),
         temporal_iou_mean=float(np.mean(overlaps)),
         temporal_iou_min=float(np.min(overlaps)),
+        confidence=plausibility.confidence,
+        doubt=plausibility.reason,
     )
 
 

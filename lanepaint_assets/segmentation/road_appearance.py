@@ -6,6 +6,7 @@ data sets.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -30,11 +31,13 @@ TEXTURE_RANGE = (-5.0, 0.0)
 LUMA_BINS, COLOUR_BINS, TEXTURE_BINS = 26, 24, 10
 LUMA_RANGE = (float(np.log(NOISE_FLOOR)), float(np.log(255.0 + NOISE_FLOOR)))
 SMOOTHING_BINS = 0.8
+# A marking 0.15 m wide measures some 13 pixels of the reduced frame at the bottom row, less in proportion to nearness;
+# one across the road shrinks with its square. Kernels are half as large again; zones save one kernel a row.
+MARKING_ZONES = (0.0, 0.12, 0.3, 0.6, 1.0)
+MARKING_KERNELS_PX = ((3, 3), (7, 3), (13, 5), (21, 11))
 # Probability that a colour or texture turns up which was never seen: keeps unseen ones undecided.
 UNSEEN_COLOUR = 2e-4
 UNSEEN_TEXTURE = 2e-3
-# Colour and texture are not independent, so their evidence is not added in full.
-COLOUR_WEIGHT, TEXTURE_WEIGHT = 0.8, 0.4
 ODDS_LIMIT = 3.0
 
 _RED, _GREEN, _BLUE = 0, 1, 2
@@ -59,12 +62,38 @@ class Look:
     texture_bin: NDArray[np.int64]
 
 
-def observe(frame: NDArray[np.uint8], width: int, height: int) -> Look:
-    """Reduce an sRGB frame (H, W, 3) to `width` x `height` and measure it."""
-    reduced = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
-    reduced = np.asarray(cv2.GaussianBlur(reduced, (3, 3), 0), dtype=np.float32)
+def log_brightness(picture: NDArray[np.uint8]) -> Float:
+    """(h, w) float32 of an sRGB picture (h, w, 3), slightly smoothed."""
+    smoothed = cv2.GaussianBlur(picture.astype(np.float32), (3, 3), 0)
+    return np.asarray(np.log(smoothed @ _LUMA_WEIGHTS + np.float32(NOISE_FLOOR)), dtype=np.float32)
+
+
+def without_markings(picture: NDArray[np.uint8], nearness: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Replace what is brighter than its surroundings and narrow, as markings are, by what surrounds it.
+
+    Args:
+        picture: (h, w, 3) sRGB.
+        nearness: (h,) 0 at and above the horizon, 1 at the bottom row.
+    """
+    cleared = picture.copy()
+    for (start, end), (across_px, along_px) in zip(itertools.pairwise(MARKING_ZONES), MARKING_KERNELS_PX, strict=True):
+        rows = np.flatnonzero((nearness > start) & (nearness <= end))
+        if rows.size:
+            first, last = max(0, rows[0] - across_px), rows[-1] + 1 + across_px
+            zone = picture[first:last]
+            across, along = (
+                cv2.morphologyEx(zone, cv2.MORPH_OPEN, np.ones(shape, dtype=np.uint8))
+                for shape in ((1, across_px), (along_px, 1))
+            )
+            cleared[rows] = np.minimum(across, along)[rows - first]
+    return cleared
+
+
+def observe(picture: NDArray[np.uint8]) -> Look:
+    """Measure a reduced sRGB picture (h, w, 3)."""
+    reduced = np.asarray(cv2.GaussianBlur(picture.astype(np.float32), (3, 3), 0), dtype=np.float32)
     luma = np.log(reduced @ _LUMA_WEIGHTS + np.float32(NOISE_FLOOR))
-    logs = np.log(cv2.blur(reduced, (COLOUR_BLUR_PX, COLOUR_BLUR_PX)) + NOISE_FLOOR)
+    logs = np.log(cv2.blur(reduced, (COLOUR_BLUR_PX, COLOUR_BLUR_PX)) + np.float32(NOISE_FLOOR))
     warm, cold = logs[..., _RED] - logs[..., _GREEN], logs[..., _BLUE] - logs[..., _GREEN]
 
     window = (TEXTURE_WINDOW_PX, TEXTURE_WINDOW_PX)
@@ -108,21 +137,14 @@ class Appearance:
             _histogram(look.texture_bin, other, texture),
         )
 
-    def mixed_with(self, newer: Appearance, keep: float) -> Appearance:
-        """Keep a share of this one, take the rest from `newer`."""
-        return Appearance(
-            keep * self.road_colour + (1 - keep) * newer.road_colour,
-            keep * self.other_colour + (1 - keep) * newer.other_colour,
-            keep * self.road_texture + (1 - keep) * newer.road_texture,
-            keep * self.other_texture + (1 - keep) * newer.other_texture,
-        )
+    def log_ratios(self, look: Look) -> tuple[Float, Float]:
+        """(h, w) float32 each, of colour and of texture: above 0 where a pixel looks like road.
 
-    def log_odds(self, look: Look) -> Float:
-        """(h, w) float32: above 0 where a pixel looks like road, within +-`ODDS_LIMIT`; 0 for what was never seen."""
+        They lie within +-`ODDS_LIMIT`, and are 0 for what was never seen.
+        """
         colour = _log_ratio(self.road_colour, self.other_colour, UNSEEN_COLOUR)[look.colour_bin]
         texture = _log_ratio(self.road_texture, self.other_texture, UNSEEN_TEXTURE)[look.texture_bin]
-        odds = COLOUR_WEIGHT * colour + TEXTURE_WEIGHT * texture
-        return np.clip(odds, -ODDS_LIMIT, ODDS_LIMIT).astype(np.float32)
+        return colour, texture
 
 
 def _bin(values: Float, low: float, high: float, bins: int) -> NDArray[np.int64]:
@@ -134,7 +156,8 @@ def _histogram(bins: NDArray[np.int64], weight: NDArray[np.float64], shape: tupl
     return np.asarray(ndimage.gaussian_filter(counts, SMOOTHING_BINS, mode="nearest", truncate=2.5), dtype=np.float64)
 
 
-def _log_ratio(road: NDArray[np.float64], other: NDArray[np.float64], unseen: float) -> NDArray[np.float64]:
+def _log_ratio(road: NDArray[np.float64], other: NDArray[np.float64], unseen: float) -> Float:
     share_road = road / max(float(road.sum()), 1e-9)
     share_other = other / max(float(other.sum()), 1e-9)
-    return np.asarray(np.log((share_road + unseen) / (share_other + unseen)).ravel())
+    ratio = np.log((share_road + unseen) / (share_other + unseen)).ravel()
+    return np.clip(ratio, -ODDS_LIMIT, ODDS_LIMIT).astype(np.float32)

@@ -18,10 +18,14 @@ Float = NDArray[np.float32]
 # Where a forward camera has its vanishing point, as shares of width and height; the spread is wide enough for a
 # camera that looks at the sky for a third or for two thirds of its picture.
 USUAL_PLACE = (0.50, 0.48)
-PLACE_SPREAD = (0.15, 0.15)
+PLACE_SPREAD = (0.07, 0.15)
 SEARCH_X, SEARCH_Y = (0.2, 0.8, 31), (0.25, 0.70, 31)
 # Lines are looked for below this share of the height: above it, houses and trees outvote the road.
 LINES_FROM = 0.55
+# The horizon of a mounted camera, as shares of the height around the clip's own: pitch moves it by less than a degree.
+NEAR_HORIZON = (-0.03, -0.015, 0.0, 0.015, 0.03)
+# How far a frame's vanishing point may lie from the clip's: curves move it sideways.
+MOUNTED_SPREAD = (0.07, 0.02)
 MIN_GRADIENT, STRONG_GRADIENT = 0.02, 0.08
 # Neither upright (posts, walls) nor level (kerbs across, shadows): within 11 degrees of either.
 SLANTED = 0.98
@@ -36,16 +40,25 @@ OFFSET_LIMIT = 2.5
 OFFSETS = 401
 # Rows closer to the horizon than this share of the height show too few pixels of road to tell anything.
 HORIZON_GAP = 0.02
+DIAGONAL = np.float32(1.4)
 
 
 @dataclass(frozen=True, eq=False)
 class VanishingVotes:
-    """How many lines of a frame run through each candidate, (rows, columns) float64, at most 1."""
+    """How many lines of a frame run through each candidate, (rows, columns) float64, at most 1.
+
+    Attributes:
+        votes: one a candidate.
+        xs, ys: the candidates' places as shares of width and height.
+    """
 
     votes: NDArray[np.float64]
+    xs: NDArray[np.float64]
+    ys: NDArray[np.float64]
 
     def mixed_with(self, newer: VanishingVotes, keep: float) -> VanishingVotes:
-        return VanishingVotes(keep * self.votes + (1 - keep) * newer.votes)
+        """Votes on the same candidates, a share kept of these."""
+        return VanishingVotes(keep * self.votes + (1 - keep) * newer.votes, self.xs, self.ys)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +115,13 @@ class RoadPlane:
         return np.asarray(self.nearness * (self.width * float(self.offsets[1] - self.offsets[0])))
 
     @property
+    def nearness_by_row(self) -> NDArray[np.float64]:
+        """(h,) nearness of every picture row, 0 from the horizon up."""
+        nearness = np.zeros(self.height)
+        nearness[self.rows] = self.nearness
+        return nearness
+
+    @property
     def ahead(self) -> int:
         """The column straight ahead of the camera: the middle of the picture at its bottom row."""
         return int(self.column_of((0.5 * self.width - self.x) / self.width))
@@ -142,10 +162,17 @@ class RoadPlane:
         return mask
 
 
-def vanishing_votes(luma: Float) -> VanishingVotes:
-    """Let the slanted edges in the lower part of a picture vote for the point that they run towards."""
+def vanishing_votes(luma: Float, horizon: float | None = None) -> VanishingVotes:
+    """Let the slanted edges in the lower part of a picture vote for the point that they run towards.
+
+    Args:
+        luma: (h, w) logarithm of brightness.
+        horizon: share of the height where the horizon is known to lie, nearly; None to look everywhere.
+    """
+    xs = np.linspace(*SEARCH_X)
+    ys = np.linspace(*SEARCH_Y) if horizon is None else horizon + np.array(NEAR_HORIZON)
     height, width = luma.shape
-    smooth = cv2.GaussianBlur(luma, (0, 0), 1.0)
+    smooth = cv2.GaussianBlur(luma, (0, 0), 1.25)
     grad_x, grad_y = (cv2.Sobel(smooth, cv2.CV_32F, dx, 1 - dx) / 8 for dx in (1, 0))
     size = np.hypot(grad_x, grad_y)
     slanted = (np.abs(grad_x) < SLANTED * size) & (np.abs(grad_y) < SLANTED * size) & (size > MIN_GRADIENT)
@@ -161,34 +188,31 @@ def vanishing_votes(luma: Float) -> VanishingVotes:
         grad_x[rows, columns] / strength,
         grad_y[rows, columns] / strength,
         np.minimum(strength, STRONG_GRADIENT),
-        _candidates(SEARCH_X, width),
-        _candidates(SEARCH_Y, height),
+        xs * width,
+        ys * height,
     )
     # A point where lines from the left and from the right meet is worth more than twice as many from one side.
     votes = (np.sqrt(sides[0]) + np.sqrt(sides[1])) ** 2
-    return VanishingVotes(votes / max(float(votes.max()), 1e-6))
+    return VanishingVotes(votes / max(float(votes.max()), 1e-6), xs, ys)
 
 
-def choose_vanishing_point(votes: VanishingVotes, width: int, height: int) -> tuple[float, float]:
-    """Pixel (x, y) with most votes, near to where forward cameras have it; the usual place where nobody voted."""
-    xs, ys = _candidates(SEARCH_X, width), _candidates(SEARCH_Y, height)
-    likely_x = np.exp(-0.5 * ((xs / width - USUAL_PLACE[0]) / PLACE_SPREAD[0]) ** 2)
-    likely_y = np.exp(-0.5 * ((ys / height - USUAL_PLACE[1]) / PLACE_SPREAD[1]) ** 2)
+def choose_vanishing_point(
+    votes: VanishingVotes, usual: tuple[float, float] = USUAL_PLACE, spread: tuple[float, float] = PLACE_SPREAD
+) -> tuple[float, float]:
+    """(x, y) with most votes as shares of width and height, near the usual place; there where nobody voted."""
+    likely_x = np.exp(-0.5 * ((votes.xs - usual[0]) / spread[0]) ** 2)
+    likely_y = np.exp(-0.5 * ((votes.ys - usual[1]) / spread[1]) ** 2)
     clear = np.maximum(cv2.GaussianBlur(votes.votes, (0, 0), 0.8) - np.median(votes.votes), 0.0) ** VOTE_SHARPNESS
     score = clear * likely_y[:, None] * likely_x[None]
     if score.max() <= 0:
-        return USUAL_PLACE[0] * width, USUAL_PLACE[1] * height
+        return usual
     row, column = np.unravel_index(int(np.argmax(score)), score.shape)
-    around = np.s_[max(0, row - 2) : row + 3], np.s_[max(0, column - 2) : column + 3]
+    rows, columns = slice(max(0, row - 2), row + 3), slice(max(0, column - 2), column + 3)
     # The fourth power keeps the centre of mass at the peak's top.
-    peak = score[around] ** 4
-    return float((peak * xs[around[1]][None]).sum() / peak.sum()), float(
-        (peak * ys[around[0]][:, None]).sum() / peak.sum()
+    peak = score[rows, columns] ** 4
+    return float((peak * votes.xs[columns][None]).sum() / peak.sum()), float(
+        (peak * votes.ys[rows][:, None]).sum() / peak.sum()
     )
-
-
-def _candidates(search: tuple[float, float, int], size: int) -> NDArray[np.float64]:
-    return np.linspace(search[0], search[1], search[2]) * size
 
 
 @compiled()
@@ -247,32 +271,41 @@ def best_path(
     return path
 
 
+def geodesic_distance(start: NDArray[np.bool_], cost: Float) -> Float:
+    """(h, w): least cost of a way from `start` to each pixel, over eight neighbours; nearly exact.
+
+    Args:
+        start: (h, w) True where ways begin.
+        cost: (h, w) cost of entering a pixel.
+
+    Source: raster scans as in fast geodesic segmentation; two rounds, since ways on a road bend little.
+    """
+    distance = np.where(start, np.float32(0), np.float32(1e6))
+    _relax(distance, cost)
+    return distance
+
+
 @compiled()
-def best_heights(gain: NDArray[np.float64], step_cost: float, jump_cost: float) -> NDArray[np.int64]:
-    """One height (C,) for each column of (C, N) with the most gain; neighbours d apart cost min(step * d, jump)."""
-    columns, heights = gain.shape
-    score = gain[0].copy()
-    came_from = np.zeros((columns, heights), np.int32)
-    for column in range(1, columns):
-        reached = score.copy()
-        origin = np.arange(heights)
-        for i in range(1, heights):
-            if reached[i - 1] - step_cost > reached[i]:
-                reached[i] = reached[i - 1] - step_cost
-                origin[i] = origin[i - 1]
-        for i in range(heights - 2, -1, -1):
-            if reached[i + 1] - step_cost > reached[i]:
-                reached[i] = reached[i + 1] - step_cost
-                origin[i] = origin[i + 1]
-        best = np.argmax(score)
-        for i in range(heights):
-            if score[best] - jump_cost > reached[i]:
-                reached[i] = score[best] - jump_cost
-                origin[i] = best
-            came_from[column, i] = origin[i]
-            score[i] = reached[i] + gain[column, i]
-    path = np.zeros(columns, np.int64)
-    path[columns - 1] = np.argmax(score)
-    for column in range(columns - 1, 0, -1):
-        path[column - 1] = came_from[column, path[column]]
-    return path
+def _relax(distance: Float, cost: Float) -> None:
+    """Two rounds of a scan down and a scan up, in place."""
+    rows, columns = distance.shape
+    for _ in range(2):
+        for direction in range(2):
+            for i in range(rows):
+                y = i if direction == 0 else rows - 1 - i
+                before = y - 1 if direction == 0 else y + 1
+                inside = 0 <= before < rows
+                for j in range(columns):
+                    x = j if direction == 0 else columns - 1 - j
+                    step = cost[y, x]
+                    least = distance[y, x]
+                    if inside:
+                        least = min(least, distance[before, x] + step)
+                        if x > 0:
+                            least = min(least, distance[before, x - 1] + DIAGONAL * step)
+                        if x < columns - 1:
+                            least = min(least, distance[before, x + 1] + DIAGONAL * step)
+                    beside = x - 1 if direction == 0 else x + 1
+                    if 0 <= beside < columns:
+                        least = min(least, distance[y, beside] + step)
+                    distance[y, x] = least

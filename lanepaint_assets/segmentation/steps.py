@@ -15,11 +15,11 @@ from time import perf_counter
 from lanepaint_assets.chunk_reader import ChunkReader
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.store.fingerprint import fingerprint
-from lanepaint_assets.store.items import ItemOutput, ItemTask, PartitionOutcome, run_items
+from lanepaint_assets.store.items import ItemError, ItemOutput, ItemTask, PartitionOutcome, run_items
 from lanepaint_assets.store.upstream import needs
 
 # Raise when clean-up, storage or the folder's content changes.
-ROAD_MASKS_VERSION = "1"
+ROAD_MASKS_VERSION = "2"
 VP_INPUTS_VERSION = "1"
 
 MASKS_FILE = "masks.npz"
@@ -42,7 +42,11 @@ def road_mask_tasks(platform: Platform, reader: ChunkReader) -> list[ItemTask]:
                     item_key=key,
                     upstream=need.fingerprints,
                     engine=entry.label,
-                    params={"algorithm": ROAD_MASKS_VERSION, "fill_all_holes": platform.settings.fill_all_holes},
+                    params={
+                        "algorithm": ROAD_MASKS_VERSION,
+                        "fill_all_holes": platform.settings.fill_all_holes,
+                        "min_road_confidence": platform.settings.min_road_confidence,
+                    },
                 ),
                 blocked=need.blocked,
                 engine=entry.label,
@@ -90,6 +94,11 @@ def _make_road_masks(platform: Platform, reader: ChunkReader, run_id: str, vp_sc
         statistics = write_segmentation(
             folder, clip.frames, VideoMasks(road=masks.road, paint=masks.paint), clip.grid.rate_hz, timings_s=timings
         )
+        if statistics.confidence < platform.settings.min_road_confidence:
+            raise ItemError(
+                f"{statistics.doubt} (confidence {statistics.confidence:.2f} that a road was found; a lower "
+                "LANEPAINT_MIN_ROAD_CONFIDENCE takes such clips anyway)"
+            )
         if vp_scratch is not None:
             write_vp_folder(
                 vp_scratch / task.key,

@@ -24,6 +24,7 @@ from lanepaint_assets.segmentation.outputs import (
     write_masks,
     write_segmentation,
 )
+from lanepaint_assets.segmentation.plausibility import Plausibility
 
 
 def clip(count: int = 4, height: int = 48, width: int = 64) -> tuple[np.ndarray, VideoMasks]:
@@ -68,7 +69,7 @@ def test_the_metadata_line_holds_statistics_and_timings(tmp_path: Path) -> None:
     assert len(rows) == 1
     assert list(rows[0]) == [*(field.name for field in fields(SegmentationStatistics)), "segment_s", "clean_up_s"]
     for name, value in asdict(statistics).items():
-        assert float(rows[0][name]) == value
+        assert rows[0][name] == str(value)
     assert float(rows[0]["segment_s"]) == 1.5
 
 
@@ -76,7 +77,7 @@ def test_statistics_count_shares_objects_empty_frames_and_flicker() -> None:
     _, masks = clip()
     road, paint = masks.road.copy(), masks.paint.copy()
     road[3] = paint[3] = False
-    statistics = mask_statistics(VideoMasks(road, paint), 8.0)
+    statistics = mask_statistics(VideoMasks(road, paint), 8.0, Plausibility(0.75, ""))
     share = 24 * 48 / (48 * 64)
     assert statistics.road_share_max == pytest.approx(share)
     assert statistics.road_share_mean == pytest.approx(share * 3 / 4)
@@ -85,6 +86,7 @@ def test_statistics_count_shares_objects_empty_frames_and_flicker() -> None:
     assert statistics.object_holes == 3
     assert statistics.temporal_iou_mean == pytest.approx(2 / 3)
     assert statistics.temporal_iou_min == 0
+    assert statistics.confidence == 0.75
 
 
 def test_the_overlay_tints_paint_and_leaves_objects_and_surroundings_as_they_are() -> None:
