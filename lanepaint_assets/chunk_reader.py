@@ -140,7 +140,7 @@ class ChunkReader:
             if camera is not None:
                 height, width = clip.frames.shape[1:3]
                 camera = camera.resized(width, height)
-            return clip_geometry(clip.frames, np.asarray(clip.timestamps_us), camera, self.source.egomotion(ref))
+            return clip_geometry(clip.frames, clip.taken_us, camera, self.source.egomotion(ref))
 
         return self.platform.memory.get(("geometry", clip_key, row.fingerprint), estimate)
 

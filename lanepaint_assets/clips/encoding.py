@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -31,6 +33,9 @@ ENCODER_PARAMETERS = "mbtree=0"
 
 # A key frame every 2 s, so that a player in a report can jump; x264's own 250 frames are half a minute at 8 Hz.
 KEYFRAME_INTERVAL_S = 2.0
+
+# Pictures drawn and converted ahead of the encoder: it never waits, and they take a few megabytes.
+PICTURES_AHEAD = 4
 
 _CONVERSION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
@@ -90,25 +95,48 @@ def _encode(
     with av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=rate)
         _configure(stream, width, height, rate, crf, preset)
-        converter = VideoReformatter()
-        for index, original in enumerate(frames):
-            frame = original
-            _check(frame, shape, index, partial)
-            if (height, width) != shape[:2]:
-                frame = np.pad(frame, ((0, height - shape[0]), (0, width - shape[1]), (0, 0)), mode="edge")
-            picture = converter.reformat(
-                av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"),
-                format="yuv420p",
-                src_colorspace=Colorspace.ITU709,
-                dst_colorspace=Colorspace.ITU709,
-                src_color_range=ColorRange.JPEG,
-                dst_color_range=ColorRange.MPEG,
-                interpolation=_CONVERSION,
-            )
-            picture.pts = index
-            picture.time_base = 1 / rate
+        for picture in _ahead(_converted(frames, shape, rate, partial)):
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+
+
+def _converted(
+    frames: Iterator[NDArray[np.uint8]], shape: tuple[int, ...], rate: Fraction, path: Path
+) -> Iterator[av.VideoFrame]:
+    """The pictures as the encoder takes them, with their times."""
+    height, width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
+    converter = VideoReformatter()
+    for index, original in enumerate(frames):
+        frame = original
+        _check(frame, shape, index, path)
+        if (height, width) != shape[:2]:
+            frame = np.pad(frame, ((0, height - shape[0]), (0, width - shape[1]), (0, 0)), mode="edge")
+        picture = converter.reformat(
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"),
+            format="yuv420p",
+            src_colorspace=Colorspace.ITU709,
+            dst_colorspace=Colorspace.ITU709,
+            src_color_range=ColorRange.JPEG,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=_CONVERSION,
+        )
+        picture.pts = index
+        picture.time_base = 1 / rate
+        yield picture
+
+
+def _ahead(pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """The same pictures, made in a thread of their own while the encoder works on earlier ones."""
+    with ThreadPoolExecutor(1) as maker:
+        waiting: deque[Future[av.VideoFrame | None]] = deque()
+        try:
+            for _ in range(PICTURES_AHEAD):
+                waiting.append(maker.submit(next, pictures, None))
+            while (picture := waiting.popleft().result()) is not None:
+                waiting.append(maker.submit(next, pictures, None))
+                yield picture
+        finally:
+            maker.shutdown(cancel_futures=True)
 
 
 def _configure(stream: VideoStream, width: int, height: int, rate: Fraction, crf: int, preset: str) -> None:

@@ -117,7 +117,13 @@ class ClipFrames:
 
     @property
     def timestamps_us(self) -> NDArray[np.int64]:
+        """(T,) grid times: when each frame is shown, and what stages find it by."""
         return self.grid.timestamps_us
+
+    @property
+    def taken_us(self) -> NDArray[np.int64]:
+        """(T,) when each frame was taken, up to a source frame's duration earlier: what ego poses are looked up at."""
+        return self.grid.source_timestamps_us
 
 
 def flat_clip_id(stem: str, uri: str) -> str:
