@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lanepaint_assets.clips.records import ClipGridName
+from lanepaint_assets.editing.marking_standards import StandardName
 
 PREFIX = "LANEPAINT_"
 
@@ -60,8 +61,11 @@ class Settings(BaseSettings):
 
     prompts: Names = Field((), description="Edit prompts by key or number, comma separated; empty means all.")
     prompt_file: str | None = Field(None, description="YAML file that adds or overrides edit prompts.")
-    marking_standard: Literal["us", "de", "at", "uk"] = Field("us", description="Dash, gap and width of new markings.")
+    marking_standard: StandardName = Field("us", description="Dash, gap and width of new markings.")
     refine_iterations: int = Field(10, ge=1, le=50, description="Most attempts at a first frame (spec 6).")
+    min_road_confidence: float = Field(
+        0.5, ge=0.0, le=1.0, description="Clips whose masks are less surely a road fail; 0 takes them all."
+    )
     fill_all_holes: bool = Field(False, description="Paint over enclosed objects too, as the spec's mask does.")
     mask_dilation_px: int = Field(24, ge=0, le=256, description="Growth of the edit mask (spec 5).")
     mask_feather_px: int = Field(8, ge=0, le=128, description="Softness of the edit mask's border (spec 5).")

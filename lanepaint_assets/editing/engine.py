@@ -20,7 +20,8 @@ class EditScene:
     Attributes:
         item_key: `<clip_id>.<camera>`.
         frames: (T, H, W, 3) sRGB uint8.
-        timestamps_us: (T,) int64.
+        timestamps_us: (T,) int64, when each frame was taken: ego poses are looked up at them. A grid's times will not
+            do, for the frame shown at a grid time is up to a source frame older, which is a metre of road at speed.
         paint_masks: (T, H, W) bool, True where paint may go (road without enclosed objects).
         camera, ego: known or estimated geometry; see `lanes.geometry`.
     """
@@ -40,7 +41,7 @@ class PaintInstruction:
     Attributes:
         style: wanted style of every line; None repaints each line in the style measured for it.
         caption: the words for engines that read words.
-        marking_standard: regional preset of dash, gap and width: `us`, `de`, `at`, `uk`.
+        marking_standard: preset of dash, gap and width, a name of `marking_standards.STANDARD_NAMES`.
         seed: from the study seed, role and clip, never from the prompt (DESIGN part 6).
     """
 

@@ -32,8 +32,8 @@ _TEXTURE_KEPT = 0.45
 _WEAR = 0.22
 _OPACITY = 0.96
 
-# Texture beyond this is the edge of a shadow, which paint shows as asphalt does.
-_SHADOW_EDGE = (0.7, 1.45)
+# Texture beyond this (natural logarithm) is the edge of a shadow, which paint shows as asphalt does.
+_GRAIN_LOG = 0.3
 
 # Grain of the wear, metres: along and across the line.
 _WEAR_GRAIN_M = (0.30, 0.05)
@@ -103,7 +103,7 @@ def paint_table(paints: tuple[LinePaint, ...], arc_m: Float, brightness: PaintBr
             for i, p in enumerate(paints)
         ]
     )
-    gains = np.stack([paint_gain(p.style.color, brightness.contrast) for p in paints]).astype(np.float64)
+    gains = np.stack([paint_gain(p.style.color, brightness) for p in paints]).astype(np.float64)
     return PaintTable(strokes, gains, brightness.ceiling, arc_m, seed & 0x7FFFFFFF)
 
 
@@ -218,12 +218,12 @@ def _paint(
         opacity = 0.0
         if covered > 0.0:
             # Grain finer than the pixel averages out.
-            fine = min(1.0, _WEAR_GRAIN_M[1] / max(abs(step[n, 1]) + abs(step[n, 3]), 1e-4))
-            wear = 0.5 + (_wear(s[n], m[n] + 37.0 * k, seed) - 0.5) * fine
+            shown = min(1.0, _WEAR_GRAIN_M[1] / max(abs(step[n, 1]) + abs(step[n, 3]), 1e-4))
+            wear = 0.5 + (_wear(s[n], m[n] + 37.0 * k, seed) - 0.5) * shown
             opacity = covered * (_OPACITY - _WEAR * wear * wear)
-        grain = texture[n]
-        if _SHADOW_EDGE[0] < grain < _SHADOW_EDGE[1]:
-            grain = 1.0 + _TEXTURE_KEPT * (grain - 1.0)
+        rough = np.log(max(texture[n], 1e-3))
+        fine = min(max(rough, -_GRAIN_LOG), _GRAIN_LOG)
+        grain = np.exp(_TEXTURE_KEPT * fine + (rough - fine))
         strongest = max(gains[k, 0] * shade[n, 0], gains[k, 1] * shade[n, 1], gains[k, 2] * shade[n, 2])
         # All channels alike, or bright yellow would turn white.
         grain *= min(1.0, ceiling / max(strongest, 1e-6))

@@ -162,7 +162,7 @@ def smooth_offsets(steps: int, s_m: Float, d_m: Float, error_m: Float) -> Float:
 
     Returns:
         (steps,) d at each step of the course: piecewise linear over knots, second differences penalized, outliers
-        weighted down (Huber).
+        weighted down by the square of their distance: many that agree must not outvote the line.
     """
     per_knot = round(_KNOT_M / STEP_M)
     knots = steps // per_knot + 2
@@ -175,7 +175,7 @@ def smooth_offsets(steps: int, s_m: Float, d_m: Float, error_m: Float) -> Float:
     weight *= len(np.unique(left)) / weight.sum()
     robust = np.ones_like(weight)
     values = np.zeros(knots)
-    for _ in range(4):
+    for _ in range(6):
         w = weight * robust
         bands = np.zeros((3, knots))
         np.add.at(bands[2], left, w * (1 - f) ** 2)
@@ -188,7 +188,7 @@ def smooth_offsets(steps: int, s_m: Float, d_m: Float, error_m: Float) -> Float:
         values = solveh_banded(bands, right)
         residual = np.abs(values[left] * (1 - f) + values[left + 1] * f - d_m)
         scale = max(1.5 * float(np.median(residual)), 0.02)
-        robust = np.minimum(1.0, 2.0 * scale / np.maximum(residual, 1e-6))
+        robust = np.minimum(1.0, 2.0 * scale / np.maximum(residual, 1e-6)) ** 2
     fitted: Float = np.interp(np.arange(steps) * STEP_M, np.arange(knots) * _KNOT_M, values).astype(np.float64)
     return fitted
 

@@ -13,15 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, grey_closing, grey_dilation
 
-from lanepaint_assets.editing.line_strips import LineStrip
-from lanepaint_assets.editing.shading import (
-    CEILING_RANGE,
-    CONTRAST_RANGE,
-    DEFAULT_CEILING,
-    DEFAULT_CONTRAST,
-    LUMINANCE,
-    PaintBrightness,
-)
+from lanepaint_assets.editing.line_strips import LineStrip, StripGrid
+from lanepaint_assets.editing.shading import PaintBrightness, PaintSamples
 
 Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -38,11 +31,8 @@ _MARKED_OF_PEAK = 0.25
 # Strips say where markings are while a map cell is wider than half a pixel.
 _MAP_REACH_M = 28.0
 
-# Paint is read for its brightness this near to a line's centre, where it is this much brighter than asphalt, and from
-# so many samples on.
+# Paint is read for its brightness this near to a line's centre.
 _PAINT_CORE_M = 0.08
-_PAINT_RATIO = 1.6
-_ENOUGH_PAINT = 200
 
 # Growth of the map: paint's frayed border and what registration leaves.
 _GROW_M = 0.05
@@ -60,29 +50,30 @@ class MarkingMap:
         self._columns = 2 * round(_MAP_HALF_M / MAP_M_M) + 1
         self._sum = np.zeros((lines, self._rows, self._columns))
         self._weight = np.zeros((lines, self._rows, self._columns))
-        self._contrasts: list[Float32] = []
-        self._lights: list[Float32] = []
+        self._paint = PaintSamples()
 
     def add(self, line: int, strip: LineStrip, base: Float32) -> None:
         """Add what a frame's strip shows; `base` (J, 3) is the asphalt's colour at each station."""
         near = strip.grid.ahead_m < _MAP_REACH_M
         signal = strip.markedness(base)
-        wanted = (np.arange(self._columns) - self._columns // 2) * MAP_M_M
         columns = strip.grid.columns_m
+        to_cells = self._cells_of_columns(strip.grid)
         rows = np.clip((strip.s[near] / MAP_S_M).astype(np.int64), 0, self._rows - 1)
-        values = np.stack([np.interp(wanted, columns, row) for row in signal[near]])
-        seen = np.stack([np.interp(wanted, columns, row.astype(np.float64)) > 0.99 for row in strip.valid[near]])
+        values = signal[near] @ to_cells
+        seen = strip.valid[near] @ to_cells > 0.99
         weight = seen / strip.grid.ahead_m[near, None]
         np.add.at(self._sum[line], rows, values * weight)
         np.add.at(self._weight[line], rows, weight)
         # Only the middle of the line, where a pixel is paint and nothing else.
         middle = np.abs(columns) < _PAINT_CORE_M
-        core, weights = strip.valid[near][:, middle], np.asarray(LUMINANCE, np.float32)
-        light = (strip.light[near][:, middle] @ weights)[core]
-        ratio = light / np.maximum(np.broadcast_to((base[near] @ weights)[:, None], core.shape)[core], 1e-4)
-        painted = ratio > _PAINT_RATIO
-        self._contrasts.append(ratio[painted].astype(np.float32))
-        self._lights.append(light[painted].astype(np.float32))
+        core = strip.valid[near][:, middle]
+        light = strip.light[near][:, middle]
+        self._paint.add(light[core], np.broadcast_to(base[near][:, None], light.shape)[core])
+
+    def _cells_of_columns(self, grid: StripGrid) -> Float:
+        """(M, cells) what each column of a strip counts for each cell across the line: linear between columns."""
+        cells = (np.arange(self._columns) - self._columns // 2) * MAP_M_M
+        return np.stack([np.interp(cells, grid.columns_m, one) for one in np.eye(grid.columns_m.size)])
 
     def removal(self, reach_m: Sequence[float]) -> Float32:
         """(L, S, M) how surely a cell is marking, grown by its margins.
@@ -127,13 +118,7 @@ class MarkingMap:
 
     def brightness(self) -> PaintBrightness:
         """How bright the clip's own paint is, for new paint to look alike."""
-        ratios = np.concatenate(self._contrasts) if self._contrasts else np.zeros(0, np.float32)
-        if ratios.size < _ENOUGH_PAINT:
-            return PaintBrightness(DEFAULT_CONTRAST, DEFAULT_CEILING)
-        return PaintBrightness(
-            float(np.clip(np.percentile(ratios, 85), *CONTRAST_RANGE)),
-            float(np.clip(np.percentile(np.concatenate(self._lights), 95), *CEILING_RANGE)),
-        )
+        return self._paint.brightness()
 
 
 def _halves(columns: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

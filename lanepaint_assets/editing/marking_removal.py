@@ -1,162 +1,50 @@
-"""Taking old markings off the road: what the asphalt under them looks like, and putting it in their place.
+"""Taking old markings off the road: putting asphalt in their place.
 
-The asphalt's light comes from both sides of the line at the same distance, so shadows and the camera's vignette stay;
-its texture is the road's own, copied from beside the line at the same distance, so grain, blur and noise fit. Called by
-the procedural painter's analysis, once a clip; new paint is `lane_paint.py`'s business.
+The asphalt's light comes from both borders of the old paint at the same distance, so shadows and the camera's vignette
+stay; its texture is the road's own, mirrored about both borders, so that it continues what lies beside and grain, blur
+and noise fit. Called by the procedural painter's analysis, once a clip. What lies beside a line is read by
+`road_surface.py`; new paint is `lane_paint.py`'s business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d, grey_dilation, median_filter
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
 from lanepaint_assets.compiled import compiled
-from lanepaint_assets.editing.line_strips import LineStrip, StripGrid
 from lanepaint_assets.editing.marking_map import MAP_M_M, MAP_S_M
 from lanepaint_assets.editing.road_band import BandPixels
+from lanepaint_assets.editing.road_surface import BESIDE_CENTRE_M, BESIDE_M, SURFACE_GRID, Surface
 from lanepaint_assets.editing.shading import LUMINANCE
 
-Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 
-# Strips that show a line and the asphalt beside it from the bonnet to where paint ends.
-SURFACE_GRID = StripGrid(count=176, first_m=3.0, last_m=90.0, half_width_m=1.35, column_m=0.075)
+# A copied pixel is kept within this share of the darkest and the brightest asphalt of the stations around it: that
+# leaves grain (a fifth) and the edges of shadows, and nothing of a vehicle, a post or a glint on the windscreen.
+_GRAIN_RANGE = (0.8, 1.25)
+_GRAIN_STATIONS = 3
 
-# Asphalt beside a line: past the outer edge of a double line, short of the wheel track.
-_BESIDE_M = (0.42, 1.20)
-_BESIDE_CENTRE_M = 0.5 * (_BESIDE_M[0] + _BESIDE_M[1])
+# Two mirrored sides meet in the middle of the old paint, over this share of its width: a wider seam would average the
+# grain away.
+_SEAM = 0.3
 
-# Two sides of one road surface: sun and shadow differ fivefold in light but little in colour; grass and earth differ in
-# colour.
-_SAME_SURFACE_LOG_LIGHT = 1.7
-_SAME_SURFACE_CHROMA = 0.035
+# Width of the seams and cracks that run along lines, metres; they are no colour of the road.
+_SEAM_M = 0.15
 
-# Light over its surroundings, within which a copied pixel is grain or the edge of a shadow rather than another thing.
-_GRAIN_RANGE = (0.2, 2.5)
+# Kernels read plain numbers.
+_COLUMN_M = SURFACE_GRID.column_m
 
-# What hides a line: asphalt this much brighter or darker (natural logarithm) than the other lines' and than the median
-# of the stations before it, from where vehicles become too small for the paint mask.
-_UNLIKE = 0.45
-_BEFORE = 20
-_HIDDEN_FROM_M = 25.0
+# Borders of the old paint are smoothed along the line, in cells of the map, or the copied texture would jump.
+_BORDER_CELLS = 9
 
 # Markedness between which a single pixel is taken for paint.
 _PIXEL_MARKED = (0.10, 0.25)
 
-
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """The asphalt beside every line of a frame, by station of `SURFACE_GRID`.
-
-    Attributes:
-        here_s: s of the rig.
-        sides: (L, J, 2, 3) linear colour to the right (0) and to the left (1) of each line.
-        shift: (L, J, 2, 2) pixels from the line to the middle of the asphalt on each side.
-        usable: (L, J, 2) whether texture may be copied from there.
-        known: (L, J) whether any asphalt was seen.
-        hidden: (L, J) 1 where something stands on the line that the paint mask does not know, 0 elsewhere.
-    """
-
-    here_s: float
-    sides: Float32
-    shift: Float32
-    usable: NDArray[np.bool_]
-    known: NDArray[np.bool_]
-    hidden: Float32
-
-    def of_lines(self, lines: Sequence[int]) -> Surface:
-        """The same frame, some lines only."""
-        chosen = list(lines)
-        return Surface(
-            self.here_s,
-            self.sides[chosen],
-            self.shift[chosen],
-            self.usable[chosen],
-            self.known[chosen],
-            self.hidden[chosen],
-        )
-
-
-def surface_of(strips: Sequence[LineStrip], here_s: float, inner: Sequence[int]) -> Surface:
-    """Read the asphalt beside each line.
-
-    Args:
-        strips: one a line, on `SURFACE_GRID`.
-        here_s: s of the rig.
-        inner: for each line the side (0 right, 1 left) that is road for certain: the one towards the ego lane.
-    """
-    sides, shifts, usable, known = [], [], [], []
-    columns = SURFACE_GRID.columns_m
-    middle = columns.size // 2
-    at = [int(np.argmin(np.abs(columns - c))) for c in (-_BESIDE_CENTRE_M, _BESIDE_CENTRE_M)]
-    for strip, road_side in zip(strips, inner, strict=True):
-        pair = np.stack([strip.asphalt(-_BESIDE_M[1], -_BESIDE_M[0]), strip.asphalt(*_BESIDE_M)], axis=1)
-        ok: NDArray[np.bool_] = np.asarray(np.isfinite(pair).all(axis=2))
-        ok[:, 1 - road_side] &= _same_surface(pair[:, road_side], pair[:, 1 - road_side])
-        for side in (0, 1):
-            other = 1 - side
-            pair[:, side] = np.where((~ok[:, side] & ok[:, other])[:, None], pair[:, other], pair[:, side])
-        seen: NDArray[np.bool_] = np.asarray(ok.any(axis=1))
-        sides.append(_along(pair, seen))
-        known.append(_reaching_near(seen))
-        usable.append(np.stack([_reaching_near(ok[:, side]) for side in (0, 1)], axis=1))
-        shifts.append(np.stack([strip.pixels[:, a] - strip.pixels[:, middle] for a in at], axis=1))
-    stacked = np.stack(sides).astype(np.float32)
-    return Surface(
-        here_s,
-        stacked,
-        np.stack(shifts).astype(np.float32),
-        np.stack(usable),
-        np.stack(known),
-        _hidden(stacked),
-    )
-
-
-def _hidden(sides: Float32) -> Float32:
-    """(L, J) 1 where a far line is hidden: its asphalt is unlike all lines' at this distance and unlike itself nearer.
-
-    Paint masks leave out vehicles from some size on; smaller ones, far away, show here.
-    """
-    light = np.log(np.maximum((sides @ np.asarray(LUMINANCE, np.float32)).mean(axis=2), 1e-4))
-    across = np.abs(light - np.median(light, axis=0))
-    nearer = np.abs(light - median_filter(light, size=(1, 2 * _BEFORE + 1), origin=(0, _BEFORE), mode="nearest"))
-    odd = (across > _UNLIKE) & (nearer > _UNLIKE) & (SURFACE_GRID.ahead_m > _HIDDEN_FROM_M)
-    return np.stack([grey_dilation(row.astype(np.float32), size=(5,)) for row in odd]).astype(np.float32)
-
-
-def _reaching_near(seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(J,) stations next to one that was seen, and all before the first: the picture's border cuts their sides off."""
-    result: NDArray[np.bool_] = np.asarray(grey_dilation(seen.astype(np.uint8), size=(5,)) > 0)
-    if seen.any():
-        result[: int(np.argmax(seen))] = True
-    return result
-
-
-def _same_surface(sure: Float32, asked: Float32) -> NDArray[np.bool_]:
-    """(J,) whether the asked side is the same road as the sure one; yes where there is no sure one to compare with."""
-    weights = np.asarray(LUMINANCE, np.float32)
-    ratio = np.abs(np.log(np.maximum(asked @ weights, 1e-4) / np.maximum(sure @ weights, 1e-4)))
-    # Only green against the others: shadow moves light between red and blue, plants between green and both.
-    green = [2 * x[:, 1] / np.maximum(x[:, 0] + x[:, 2], 1e-4) for x in (sure, asked)]
-    chroma = np.abs(np.log(np.maximum(green[1], 1e-3) / np.maximum(green[0], 1e-3)))
-    same = (ratio < _SAME_SURFACE_LOG_LIGHT) & (chroma < 4 * _SAME_SURFACE_CHROMA)
-    same = np.where(np.isfinite(ratio) & np.isfinite(chroma), same, True)
-    return median_filter(same.astype(np.uint8), 9, mode="nearest") > 0
-
-
-def _along(pair: Float32, seen: NDArray[np.bool_]) -> Float32:
-    """Fill stations where nothing was seen from their neighbours and take the grain out along the line."""
-    stations = np.arange(len(pair))
-    if not seen.any():
-        return np.zeros_like(pair)
-    flat = pair.reshape(len(pair), -1)
-    filled = np.stack([np.interp(stations, stations[seen], flat[seen, c]) for c in range(flat.shape[1])], axis=1)
-    smooth: Float32 = gaussian_filter1d(filled, 0.7, axis=0, mode="nearest").reshape(pair.shape).astype(np.float32)
-    return smooth
+# Asphalt is read for its colour this far beyond the old paint's border, metres: more than a column of `across`.
+_HALO_M = 0.08
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +67,41 @@ class CleanBand:
 
 
 @compiled()
+def _colour(across: NDArray[np.float32], k: int, j: int, f: float, m: float, c: int) -> float:
+    """A channel of the road's colour without grain at m, a share f behind station j."""
+    at = min(max(m / _COLUMN_M + 0.5 * (across.shape[2] - 1), 0.0), across.shape[2] - 1.001)
+    i = int(at)
+    g = at - i
+    near = across[k, j, i, c] * (1 - g) + across[k, j, i + 1, c] * g
+    far = across[k, j + 1, i, c] * (1 - g) + across[k, j + 1, i + 1, c] * g
+    return float(near * (1 - f) + far * f)
+
+
+@compiled()
+def _beside(across: NDArray[np.float32], k: int, j: int, f: float, m: float, seam_m: float, c: int) -> float:
+    """The same at a line's border: the median of three places outwards from m, which a seam along the line is not."""
+    a = _colour(across, k, j, f, m, c)
+    b = _colour(across, k, j, f, m + seam_m, c)
+    d = _colour(across, k, j, f, m + 2.0 * seam_m, c)
+    return max(min(a, b), min(max(a, b), d))
+
+
+def paint_borders(removal: Float32) -> Float32:
+    """(L, R, 2) m of the right and the left border of the old paint in each row of a map; both 0 where there is none.
+
+    Args:
+        removal: see `MarkingMap.removal`.
+    """
+    columns = (np.arange(removal.shape[2]) - removal.shape[2] // 2) * MAP_M_M
+    on = removal > 0.5
+    right = np.where(on, columns - MAP_M_M / 2, 0.0).min(axis=2)
+    left = np.where(on, columns + MAP_M_M / 2, 0.0).max(axis=2)
+    right = gaussian_filter1d(minimum_filter1d(right, _BORDER_CELLS, axis=1), _BORDER_CELLS / 3, axis=1)
+    left = gaussian_filter1d(maximum_filter1d(left, _BORDER_CELLS, axis=1), _BORDER_CELLS / 3, axis=1)
+    return np.stack([right, left], axis=2).astype(np.float32)
+
+
+@compiled()
 def _clean(
     linear: NDArray[np.float32],
     mask: NDArray[np.float32],
@@ -189,13 +112,14 @@ def _clean(
     step: NDArray[np.float32],
     here_s: float,
     station: NDArray[np.float64],
-    sides: NDArray[np.float32],
+    across: NDArray[np.float32],
+    luminance: NDArray[np.float32],
     shift: NDArray[np.float32],
     usable: NDArray[np.bool_],
     known: NDArray[np.bool_],
     hidden: NDArray[np.float32],
-    inner: NDArray[np.int64],
     removal: NDArray[np.float32],
+    borders: NDArray[np.float32],
     alpha: NDArray[np.float32],
     removed: NDArray[np.float32],
     base: NDArray[np.float32],
@@ -203,7 +127,7 @@ def _clean(
     texture: NDArray[np.float32],
 ) -> None:
     height, width = mask.shape
-    stations = sides.shape[1]
+    stations = across.shape[1]
     middle = removal.shape[2] // 2
     for n in range(index.size):
         k = line[n]
@@ -214,40 +138,65 @@ def _clean(
         at = min(max(at, 0.0), stations - 1.001)
         j = int(at)
         f = at - j
-        # 1. Plain asphalt here: between what lies to the right and to the left.
-        t = min(max(0.5 + 0.5 * m[n] / _BESIDE_CENTRE_M, 0.0), 1.0)
+        # 1. Plain asphalt here: from border to border of the old paint, as it is beside it.
+        wide_m = 1.2 * (abs(step[n, 1]) + abs(step[n, 3]))
+        wide_s = abs(step[n, 0]) + abs(step[n, 2])
+        row = min(max(int(s[n] / MAP_S_M), 0), borders.shape[1] - 1)
+        right_m = borders[k, row, 0] - 0.6 * wide_m
+        left_m = borders[k, row, 1] + 0.6 * wide_m
+        t = (m[n] - right_m) / max(left_m - right_m, 1e-3)
+        t = min(max(t, 0.0), 1.0)
         light = 0.0
         for c in range(3):
-            right = sides[k, j, 0, c] * (1 - f) + sides[k, j + 1, 0, c] * f
-            left = sides[k, j, 1, c] * (1 - f) + sides[k, j + 1, 1, c] * f
+            right = _beside(across, k, j, f, min(m[n], right_m - _HALO_M), -_SEAM_M, c)
+            left = _beside(across, k, j, f, max(m[n], left_m + _HALO_M), _SEAM_M, c)
             shade[n, c] = right * (1 - t) + left * t
             light += LUMINANCE[c] * shade[n, c]
-        # 2. Grain, from beside the line.
-        grain = 1.0
-        for attempt in range(2):
-            side = inner[k] if attempt == 0 else 1 - inner[k]
+        # 2. Grain: mirrored from both sides of the old paint.
+        t = min(max((t - 0.5 + 0.5 * _SEAM) / _SEAM, 0.0), 1.0)
+        t = t * t * (3.0 - 2.0 * t)
+        found = 0.0
+        grain = 0.0
+        for side in range(2):
             if not usable[k, j, side]:
                 continue
-            x = u + shift[k, j, side, 0] * (1 - f) + shift[k, j + 1, side, 0] * f
-            y = v + shift[k, j, side, 1] * (1 - f) + shift[k, j + 1, side, 1] * f
+            border = right_m if side == 0 else left_m
+            # Outside of the old paint that is the pixel itself.
+            there_m = border + (2 * side - 1) * abs(m[n] - border)
+            there_m = min(max(there_m, -BESIDE_M[1]), BESIDE_M[1])
+            clear_m = min(there_m, border - _HALO_M) if side == 0 else max(there_m, border + _HALO_M)
+            # Pixels to the middle of the asphalt on that side, for so many metres of the way.
+            part = abs(there_m - m[n]) / BESIDE_CENTRE_M
+            x = u + part * (shift[k, j, side, 0] * (1 - f) + shift[k, j + 1, side, 0] * f)
+            y = v + part * (shift[k, j, side, 1] * (1 - f) + shift[k, j + 1, side, 1] * f)
             # Whole pixels: interpolating would smooth the grain and the camera's noise.
             iu = int(np.floor(x + 0.5))
             iv = int(np.floor(y + 0.5))
             if iu < 0 or iv < 0 or iu >= width or iv >= height or mask[iv, iu] < 0.99:
                 continue
             there = 0.0
-            around = 0.0
             for c in range(3):
                 there += LUMINANCE[c] * linear[iv, iu, c]
-                around += LUMINANCE[c] * (sides[k, j, side, c] * (1 - f) + sides[k, j + 1, side, c] * f)
-            ratio = there / max(around, 1e-5)
-            if _GRAIN_RANGE[0] < ratio < _GRAIN_RANGE[1]:
-                grain = ratio
-                break
-        texture[n] = grain
+            seam_m = (2 * side - 1) * _SEAM_M
+            around = _colour(luminance, k, j, f, clear_m, 0)
+            without_seam = _beside(luminance, k, j, f, clear_m, seam_m, 0)
+            darkest = without_seam
+            brightest = without_seam
+            for way in range(-1, 2, 2):
+                q = min(max(j + way * _GRAIN_STATIONS, 0), stations - 2)
+                near = _beside(luminance, k, q, 0.0, clear_m, seam_m, 0)
+                darkest = min(darkest, near)
+                brightest = max(brightest, near)
+            there = min(max(there, _GRAIN_RANGE[0] * darkest), _GRAIN_RANGE[1] * brightest)
+            # A side that stands in for the other one counts, however little it would beside it.
+            weight = max(t if side == 1 else 1.0 - t, 1e-3)
+            # Off a seam or on it: whichever explains the pixel.
+            rough = there / max(around, 1e-5)
+            other = there / max(without_seam, 1e-5)
+            grain += weight * (other if abs(other - 1.0) < abs(rough - 1.0) else rough)
+            found += weight
+        texture[n] = grain / found if found > 0.0 else 1.0
         # 3. Is there old paint: on the map of the clip, or plainly in this pixel?
-        wide_m = 1.2 * (abs(step[n, 1]) + abs(step[n, 3]))
-        wide_s = abs(step[n, 0]) + abs(step[n, 2])
         on_map = 0.0
         beside_map = 0.0
         for p in range(-1, 2):
@@ -277,20 +226,17 @@ def _clean(
         alpha[n] *= 1.0 - max(hidden[k, j], hidden[k, j + 1])
         removed[n] = gone
         for c in range(3):
-            base[n, c] = linear[v, u, c] + gone * (shade[n, c] * grain - linear[v, u, c])
+            base[n, c] = linear[v, u, c] + gone * (shade[n, c] * texture[n] - linear[v, u, c])
 
 
-def clean_band(
-    linear: Float32, mask: Float32, pixels: BandPixels, surface: Surface, inner: Sequence[int], removal: Float32
-) -> CleanBand:
+def clean_band(linear: Float32, mask: Float32, pixels: BandPixels, surface: Surface, removal: Float32) -> CleanBand:
     """Replace old markings of one frame by asphalt.
 
     Args:
         linear: (H, W, 3) the frame in linear light.
         mask: (H, W) soft paint mask.
         pixels: the frame's band.
-        surface: the asphalt beside its lines.
-        inner: see `surface_of`.
+        surface: the asphalt beside its lines, see `road_surface.surface_of`.
         removal: see `MarkingMap.removal`.
     """
     n = len(pixels)
@@ -307,13 +253,14 @@ def clean_band(
         pixels.step,
         surface.here_s,
         np.array([SURFACE_GRID.first_m, SURFACE_GRID.last_m]),
-        surface.sides,
+        surface.across,
+        (surface.across @ np.asarray(LUMINANCE, np.float32))[..., None],
         surface.shift,
         surface.usable,
         surface.known,
         surface.hidden,
-        np.asarray(inner, dtype=np.int64),
         removal,
+        paint_borders(removal),
         alpha,
         removed,
         base,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanepaint_assets.editing.engine import EditScene, PaintInstruction, UnpaintableSceneError
+from lanepaint_assets.editing.frame_threads import in_order
 from lanepaint_assets.editing.lane_paint import LinePaint, line_paint, paint_pixels, paint_table
 from lanepaint_assets.editing.lane_tracks import LaneTrack
 from lanepaint_assets.editing.marking_standards import (
@@ -73,7 +74,7 @@ class ProceduralPainter:
     """Paints first frames and videos alike; one instance serves all items of a step, from any number of threads."""
 
     name = "procedural"
-    version = "1"
+    version = "2"
 
     def __init__(self, lines: LineSource | None = None) -> None:
         """`lines` measures where the clip's lane lines are; by default the CPU inspector, whichever one judges."""
@@ -139,8 +140,12 @@ class ProceduralPainter:
         )
         table = paint_table(paints, analysis.arc_m, analysis.brightness, instruction.seed)
         result = np.empty((len(which), *scene.frames.shape[1:]), np.uint8)
-        for row, k in enumerate(which):
+
+        def paint(row: int) -> None:
+            k = which[row]
             result[row] = paint_pixels(scene.frames[k], analysis.bands[k], table)
+
+        list(in_order(paint, len(which)))
         return result
 
     def _analysed(self, scene: EditScene, standard: MarkingStandard) -> SceneAnalysis:

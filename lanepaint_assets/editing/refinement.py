@@ -120,7 +120,7 @@ def refine_first_frame(
     """
     if max_iterations < 1:
         raise ValueError(f"max_iterations is {max_iterations}; at least one attempt is needed")
-    original = _first_frame_view(scene, scene.frames[0])
+    original = original_view(scene)
     iterations: list[Iteration] = []
     seen: set[str] = set()
     caption = instruction.caption
@@ -128,7 +128,7 @@ def refine_first_frame(
     for _ in range(max_iterations):
         seen.add(_normalized(caption))
         picture = painter.paint_first_frame(scene, replace(instruction, caption=caption))
-        verdict = inspector.judge(original, _first_frame_view(scene, picture), wanted, caption)
+        verdict = inspector.judge(original, first_frame_view(scene, picture), wanted, caption)
         iterations.append(Iteration(caption, picture, verdict))
         if verdict.passed:
             stopped = "passed"
@@ -142,13 +142,29 @@ def refine_first_frame(
     return Refinement(tuple(iterations), chosen, stopped == "passed", stopped)
 
 
-def _first_frame_view(scene: EditScene, picture: NDArray[np.uint8]) -> RoadView:
+def original_view(scene: EditScene) -> RoadView:
+    """What the judge is given of the original: the whole clip, about its first frame."""
+    return RoadView(
+        frames=scene.frames,
+        timestamps_us=scene.timestamps_us,
+        target_index=0,
+        camera=scene.camera,
+        ego=scene.ego,
+        road_masks=scene.paint_masks,
+    )
+
+
+def first_frame_view(scene: EditScene, picture: NDArray[np.uint8]) -> RoadView:
+    """What the judge is given of an edit, (H, W, 3) `picture` of the first frame: no more of it exists yet.
+
+    The ego motion tells how the vehicle nods on the road at that moment.
+    """
     return RoadView(
         frames=picture[None],
         timestamps_us=scene.timestamps_us[:1],
         target_index=0,
         camera=scene.camera,
-        ego=None,
+        ego=scene.ego,
         road_masks=scene.paint_masks[:1],
     )
 

@@ -102,7 +102,7 @@ def course_view(course: RoadCourse, pose: RigPose) -> CourseView:
     first = max(int((here - 6.0) / STEP_M), 0)
     last = min(int((here + FARTHEST_M + 5.0) / STEP_M) + 1, len(course.points))
     points = pose.to_rig(course.points[first:last])
-    tangents = course.tangents[first:last] @ np.linalg.inv(pose.axes).T
+    tangents = pose.directions_to_rig(course.tangents[first:last])
     tangents = tangents / np.hypot(tangents[:, 0], tangents[:, 1])[:, None]
     back = np.flatnonzero(np.diff(points[:, 0]) <= 0)
     if back.size:

@@ -7,6 +7,7 @@ business, what is seen of them `frame_registration.py`'s.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +51,17 @@ class RigPose:
 
     def to_rig(self, points: Float) -> Float:
         """(N, 2) world to (N, 2) rig."""
-        rig: Float = np.linalg.solve(self.axes, (points - self.origin).T).T.astype(np.float64)
+        rig: Float = (points - self.origin) @ self._inverse_axes.T
         return rig
+
+    def directions_to_rig(self, directions: Float) -> Float:
+        """(N, 2) world to (N, 2) rig, without the move."""
+        rig: Float = directions @ self._inverse_axes.T
+        return rig
+
+    @cached_property
+    def _inverse_axes(self) -> Float:
+        return np.asarray(np.linalg.inv(self.axes), dtype=np.float64)
 
     def moved(self, left_m: float, yaw_rad: float) -> RigPose:
         """The pose corrected by a step to the left and a turn to the left."""
@@ -98,14 +108,18 @@ class RoadCourse:
     def length_m(self) -> float:
         return (len(self.points) - 1) * STEP_M
 
-    def world(self, s_m: Float, d_m: Float) -> Float:
-        """World (N, 2) of road coordinates."""
+    def at(self, s_m: Float) -> tuple[Float, Float]:
+        """World points (N, 2) of the course and its normals (N, 2) to the left."""
         at = np.clip(np.asarray(s_m) / STEP_M, 0, len(self.points) - 1.001)
         i = at.astype(np.int64)
         f = (at - i)[:, None]
         tangent = self.tangents[i] * (1 - f) + self.tangents[i + 1] * f
-        normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
-        result: Float = self.points[i] * (1 - f) + self.points[i + 1] * f + normal * np.asarray(d_m)[:, None]
+        return self.points[i] * (1 - f) + self.points[i + 1] * f, np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
+
+    def world(self, s_m: Float, d_m: Float) -> Float:
+        """World (N, 2) of road coordinates."""
+        points, normals = self.at(s_m)
+        result: Float = points + normals * np.asarray(d_m)[:, None]
         return result
 
     def road(self, points: Float, near_s_m: Float) -> tuple[Float, Float]:

@@ -15,19 +15,16 @@ from numpy.typing import NDArray
 
 from lanepaint_assets.editing.engine import EditScene, UnpaintableSceneError
 from lanepaint_assets.editing.frame_registration import FrameFit, register_frames
+from lanepaint_assets.editing.frame_threads import in_order
 from lanepaint_assets.editing.lane_tracks import LaneTrack, join_lines, with_both_boundaries
-from lanepaint_assets.editing.line_strips import sample_strip
+from lanepaint_assets.editing.line_strips import LineStrip, sample_strip
 from lanepaint_assets.editing.marking_map import MarkingMap
-from lanepaint_assets.editing.marking_removal import (
-    SURFACE_GRID,
-    CleanBand,
-    Surface,
-    clean_band,
-    surface_of,
-)
+from lanepaint_assets.editing.marking_removal import CleanBand, clean_band
 from lanepaint_assets.editing.marking_standards import MarkingStandard
+from lanepaint_assets.editing.occlusion import Occlusion, RoadLook
 from lanepaint_assets.editing.road_band import band_pixels, course_view, pitched, pixel_rays, soft_paint_mask
 from lanepaint_assets.editing.road_course import STEP_M, RigPose, RoadCourse, body_pitch, course_of, plan_poses
+from lanepaint_assets.editing.road_surface import SURFACE_GRID, Surface, surface_of, without_lasting
 from lanepaint_assets.editing.shading import PaintBrightness, linear_frame
 from lanepaint_assets.lanes.attributes import Count
 from lanepaint_assets.lanes.inspector import LaneInspection, RoadView
@@ -173,31 +170,38 @@ def _bend_ahead(pose: RigPose, inspection: LaneInspection) -> Float | None:
 
 @dataclass(frozen=True, eq=False)
 class _Survey:
-    """What the clip shows of its lines: asphalt beside them in every frame, old markings along them."""
+    """What the clip shows of its lines: asphalt beside them and what hides them in every frame, old markings."""
 
-    inner: tuple[int, ...]
     surfaces: tuple[Surface, ...]
     markings: MarkingMap
+    occlusions: tuple[Occlusion, ...]
 
 
 def _survey(scene: EditScene, course: RoadCourse, fits: tuple[FrameFit, ...], tracks: tuple[LaneTrack, ...]) -> _Survey:
     inner = tuple(0 if float(np.median(track.offset_m)) > 0 else 1 for track in tracks)
-    markings = MarkingMap(len(tracks), course.length_m)
-    surfaces = []
-    for k, fit in enumerate(fits):
-        linear = linear_frame(scene.frames[k])
+
+    def sample(k: int) -> tuple[list[LineStrip], Surface]:
+        fit = fits[k]
         here = course.along(fit.pose)
         camera = pitched(scene.camera, fit.pitch_down_rad)
         stations = here + SURFACE_GRID.ahead_m
+        frame, mask = scene.frames[k], scene.paint_masks[k]
         strips = [
-            sample_strip(linear, scene.paint_masks[k], camera, course, fit.pose, here, t.at(stations), SURFACE_GRID)
-            for t in tracks
+            sample_strip(frame, mask, camera, course, fit.pose, here, t.at(stations), SURFACE_GRID) for t in tracks
         ]
-        surface = surface_of(strips, here, inner)
+        return strips, surface_of(strips, here, inner)
+
+    markings = MarkingMap(len(tracks), course.length_m)
+    look = RoadLook(SURFACE_GRID, course.length_m)
+    ego = [i for i, track in enumerate(tracks) if track.role != "other"]
+    inner_of_ego = [inner[i] for i in ego]
+    surfaces = []
+    for strips, surface in in_order(sample, len(fits)):
+        look.add(strips, surface.sides[ego, :, inner_of_ego])
         for i, strip in enumerate(strips):
             markings.add(i, strip, surface.sides[i].mean(axis=1))
         surfaces.append(surface)
-    return _Survey(inner, tuple(surfaces), markings)
+    return _Survey(without_lasting(surfaces), markings, look.occlusions())
 
 
 def _cleaned(
@@ -212,18 +216,22 @@ def _cleaned(
     # Nothing to take away along a boundary without old paint.
     removal[survey.markings.marked_share() <= _MARKED_SHARE] = 0.0
     removal = removal[kept]
-    inner = [survey.inner[i] for i in kept]
     rays = pixel_rays(scene.camera)
-    bands = []
-    for k, fit in enumerate(fits):
+    kept_lines = np.asarray(kept, dtype=np.int16)
+
+    def clean(k: int) -> CleanBand:
+        fit = fits[k]
         mask = soft_paint_mask(scene.paint_masks[k])
         view = course_view(course, fit.pose)
         at = view.first_s + np.arange(len(view.points), dtype=np.float64) * STEP_M
         offsets = np.stack([tracks[i].at(at) for i in kept])
         pixels = band_pixels(rays, scene.camera, fit.pitch_down_rad, mask, view, offsets, _BAND_M)
+        lines = kept_lines[pixels.line]
+        survey.occlusions[k].dim(course.along(fit.pose), lines, pixels.s, pixels.m, pixels.alpha)
         surface = survey.surfaces[k].of_lines(kept)
-        bands.append(clean_band(linear_frame(scene.frames[k]), mask, pixels, surface, inner, removal))
-    return tuple(bands)
+        return clean_band(linear_frame(scene.frames[k]), mask, pixels, surface, removal)
+
+    return tuple(in_order(clean, len(fits)))
 
 
 def _old_half_width_m(track: LaneTrack) -> float:

@@ -30,6 +30,21 @@ DEFAULT_CONTRAST = 3.0
 # new asphalt in a picture of high contrast).
 CONTRAST_RANGE = (1.8, 14.0)
 
+# Paint is read where it is this much brighter than the asphalt beside it; fewer samples than these are chance.
+_PAINT_RATIO = 1.6
+_ENOUGH_PAINT = 200
+
+# Share of samples that are less bright than the contrast that is learnt: most samples are worn, or a pixel's share of
+# asphalt. The brightest are glare.
+_CONTRAST_PERCENTILE = 85
+
+# Paint is yellow where its lack of blue, (yellow - blue) / (yellow + blue), exceeds the asphalt's by this; yellow paint
+# shows 0.5 to 0.8.
+_YELLOW_EXCESS = 0.25
+
+# Asphalt is bluish or brownish where paint is neutral, by as much; more is a coloured glint.
+_TINT_RANGE = (0.75, 1.33)
+
 # White paint in the sun as cameras expose it, and what a clip's own paint may teach instead.
 DEFAULT_CEILING = 0.75
 CEILING_RANGE = (0.35, 0.95)
@@ -84,18 +99,68 @@ class PaintBrightness:
     Attributes:
         contrast: luminance of white paint over that of asphalt under the same light.
         ceiling: the most linear light that any of its channels has: on concrete, paint is no brighter than on asphalt.
+        tint: what each channel of white paint has more of than `contrast` says, for asphalt is seldom quite grey.
     """
 
     contrast: float
     ceiling: float
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
-def paint_gain(color: Color, contrast: float) -> Float32:
+class PaintSamples:
+    """Pixels of a clip's own paint, gathered over its frames, for new paint to look alike."""
+
+    def __init__(self) -> None:
+        self._light: list[Float32] = []
+        self._over_asphalt: list[Float32] = []
+
+    def add(self, light: Float32, asphalt: Float32) -> None:
+        """Pixels (N, 3) from the middle of a line and the asphalt (N, 3) beside each, linear; paint is chosen here."""
+        weights = np.asarray(LUMINANCE, np.float32)
+        ratio = light @ weights / np.maximum(asphalt @ weights, 1e-4)
+        painted = ratio > _PAINT_RATIO
+        self._light.append(light[painted])
+        self._over_asphalt.append((light[painted] / np.maximum(asphalt[painted], 1e-4)).astype(np.float32))
+
+    def brightness(self) -> PaintBrightness:
+        """How bright the paint is; defaults where there is hardly any."""
+        light = np.concatenate([np.zeros((0, 3), np.float32), *self._light])
+        ratio = np.concatenate([np.zeros((0, 3), np.float32), *self._over_asphalt])
+        if len(light) < _ENOUGH_PAINT:
+            return PaintBrightness(DEFAULT_CONTRAST, DEFAULT_CEILING)
+        weights = np.asarray(LUMINANCE, np.float32)
+        yellow = _lack_of_blue(light) - _lack_of_blue(light / np.maximum(ratio, 1e-4)) > _YELLOW_EXCESS
+        ceiling = float(np.clip(np.percentile(light @ weights, 95), *CEILING_RANGE))
+        if np.count_nonzero(~yellow) >= _ENOUGH_PAINT:
+            white = ratio[~yellow]
+        else:
+            # What white paint would be: blue, of which yellow paint has none to measure, goes on from green as green
+            # does from red.
+            white = ratio / np.asarray(_RELATIVE_REFLECTANCE[Color.YELLOW], np.float32)
+            white[:, 2] = white[:, 1] ** 2 / np.maximum(white[:, 0], 1e-4)
+        strength = white @ weights
+        contrast = float(np.percentile(strength, _CONTRAST_PERCENTILE))
+        full = white[strength >= np.median(strength)]
+        tint = np.clip(np.median(full / (full @ weights)[:, None], axis=0), *_TINT_RANGE)
+        tint = tint / (tint @ weights)
+        return PaintBrightness(
+            float(np.clip(contrast, *CONTRAST_RANGE)), ceiling, (float(tint[0]), float(tint[1]), float(tint[2]))
+        )
+
+
+def _lack_of_blue(light: Float32) -> Float32:
+    warm = np.minimum(light[:, 0], light[:, 1])
+    result: Float32 = ((warm - light[:, 2]) / np.maximum(warm + light[:, 2], 1e-3)).astype(np.float32)
+    return result
+
+
+def paint_gain(color: Color, brightness: PaintBrightness) -> Float32:
     """What asphalt under the same light is multiplied by to look like paint: (3,) red, green, blue.
 
     Args:
         color: white or yellow.
-        contrast: luminance of white paint over that of asphalt.
+        brightness: of the clip's paint.
     """
-    gain: Float32 = (np.asarray(_RELATIVE_REFLECTANCE[color]) * contrast).astype(np.float32)
+    white = np.asarray(brightness.tint) * brightness.contrast
+    gain: Float32 = (np.asarray(_RELATIVE_REFLECTANCE[color]) * white).astype(np.float32)
     return gain

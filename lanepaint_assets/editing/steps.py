@@ -65,7 +65,7 @@ class EditItems:
             return EditScene(
                 item_key=clip_key,
                 frames=clip.frames,
-                timestamps_us=np.asarray(clip.timestamps_us),
+                timestamps_us=clip.taken_us,
                 paint_masks=masks,
                 camera=geometry.camera,
                 ego=geometry.ego,

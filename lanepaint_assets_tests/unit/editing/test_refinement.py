@@ -35,6 +35,7 @@ class ScriptedInspector:
     name = "scripted"
     version = "1"
     judged: list[int] = field(default_factory=list)
+    views: list[tuple[RoadView, RoadView]] = field(default_factory=list)
 
     def inspect(self, view: RoadView) -> LaneInspection:
         return LaneInspection((), UNKNOWN_STYLE, 0.0, FlatRoad().camera, "not asked for")
@@ -44,6 +45,7 @@ class ScriptedInspector:
 
     def judge(self, original: RoadView, edited: RoadView, wanted: LaneStyle, caption: str) -> Verdict:
         self.judged.append(int(edited.frames[0, 0, 0, 0]))
+        self.views.append((original, edited))
         passed, score, revised = self.answers[len(self.judged) - 1]
         return Verdict(passed, score, (AttributeVerdict("color", passed, "seen"),), revised)
 
@@ -100,3 +102,16 @@ def test_the_json_form_tells_every_attempt_its_picture_and_the_choice():
 def test_less_than_one_attempt_is_refused():
     with pytest.raises(ValueError, match="at least one attempt"):
         refined(most=0)
+
+
+def test_the_judge_sees_the_whole_original_clip_and_one_edited_picture_of_the_same_moment():
+    _, _, inspector = refined((False, 0.2, "second"), (True, 1.0, ""))
+    for original, edited in inspector.views:
+        assert (len(original.frames), original.target_index) == (2, 0)
+        assert (len(edited.frames), edited.target_index) == (1, 0)
+        assert edited.timestamps_us[0] == original.timestamps_us[0]
+        assert edited.camera is original.camera
+        assert edited.ego is original.ego
+        assert edited.road_masks is not None
+    first, second = inspector.views
+    assert first[0].frames is second[0].frames

@@ -1,0 +1,203 @@
+"""What hides a line though the paint mask takes it for road, told by the look of the same place at other times.
+
+Called by the procedural painter's analysis, once a clip. A vehicle covers a place of the road for a few frames; the
+median of all frames that see the place is the road. Shadows are the road's, too: what is darker is left alone unless
+no shadow is as dark. Nothing here knows a mask or a picture; where lines lie is `lane_tracks.py`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, minimum_filter
+
+from lanepaint_assets.compiled import compiled
+from lanepaint_assets.editing.frame_threads import in_order
+from lanepaint_assets.editing.line_strips import LineStrip, StripGrid
+from lanepaint_assets.editing.shading import LUMINANCE
+
+Float32 = NDArray[np.float32]
+
+# Beyond this a pixel spans more road than registration is good to, and paint masks know little else than vehicles.
+_REACH_M = 45.0
+# Columns of a strip that new paint and the removal of old paint may touch, with a column to spare.
+_HALF_WIDTH_M = 0.55
+# Every second station is enough: they are a quarter of a pixel apart near the bonnet.
+_EVERY = 2
+
+# Cells of the road's look along a line; a place seen in fewer frames has none.
+_CELL_M = 0.5
+_ENOUGH_VIEWS = 5
+
+# The look of the road within this much of the way counts, for a registration that is a little off; it grows where a
+# pixel spans more of the road.
+_NEAR_M, _AROUND_NEAR_CELLS, _AROUND_FAR_CELLS = 15.0, 3, 5
+
+# Light that no asphalt has: this much above what nearly all of the ego lane's asphalt stays below in the whole clip
+# (natural logarithm), over a width that no line has. White vehicles beside the own lane are hidden from the comparison
+# over time by their keeping pace.
+_NO_ASPHALT, _NEARLY_ALL, _NO_LINE_M = 0.6, 97.0, 0.6
+
+# Natural logarithms. Brighter than the road by 40 %; darker than a cast shadow, which takes four fifths; of another
+# colour (red or blue over green) by more than compression bleeds.
+_BRIGHTER, _DARKER, _COLORED = 0.35, 2.0, 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Occlusion:
+    """Where something stands on the lines of one frame: `hidden` (L, J, M) bool at stations and columns of strips."""
+
+    grid: StripGrid
+    every: int
+    first_column: int
+    hidden: NDArray[np.bool_]
+
+    def dim(self, here_s: float, line: NDArray[np.int16], s: Float32, m: Float32, alpha: Float32) -> None:
+        """Set `alpha` (N,) of pixels of `line` at `s` and `m` to 0 in place where they are hidden."""
+        if self.hidden.any():
+            grid = self.grid
+            ends = np.array([1.0 / grid.first_m, 1.0 / grid.last_m])
+            per_station = (ends[1] - ends[0]) / (grid.count - 1) * self.every
+            first_m = float(grid.columns_m[self.first_column])
+            _dim(self.hidden, here_s, ends[0], per_station, first_m, grid.column_m, line, s, m, alpha)
+
+
+@compiled()
+def _dim(
+    hidden: NDArray[np.bool_],
+    here_s: float,
+    first_inverse: float,
+    per_station: float,
+    first_m: float,
+    column_m: float,
+    line: NDArray[np.int16],
+    s: NDArray[np.float32],
+    m: NDArray[np.float32],
+    alpha: NDArray[np.float32],
+) -> None:
+    for n in range(line.size):
+        ahead = max(s[n] - here_s, 0.5)
+        station = int((1.0 / ahead - first_inverse) / per_station + 0.5)
+        if station >= hidden.shape[1]:
+            continue
+        column = int((m[n] - first_m) / column_m + 0.5)
+        column = min(max(column, 0), hidden.shape[2] - 1)
+        if hidden[line[n], max(station, 0), column]:
+            alpha[n] = 0.0
+
+
+class RoadLook:
+    """The look of a clip's lines, gathered frame by frame, and what differs from it."""
+
+    def __init__(self, grid: StripGrid, length_m: float) -> None:
+        """`grid` is that of all strips, `length_m` the course's length."""
+        self._grid = grid
+        columns = np.flatnonzero(np.abs(grid.columns_m) <= _HALF_WIDTH_M)
+        self._columns = slice(int(columns[0]), int(columns[-1]) + 1)
+        self._stations = slice(0, int(np.count_nonzero(grid.ahead_m < _REACH_M)), _EVERY)
+        self._cells = int(length_m / _CELL_M) + 2
+        self._looks: list[Float32] = []
+        self._lights: list[Float32] = []
+        self._asphalt: list[Float32] = []
+        self._places: list[NDArray[np.int64]] = []
+
+    def add(self, strips: Sequence[LineStrip], ego_lane: Float32) -> None:
+        """The next frame: one strip a line, and (E, J, 3) asphalt of the ego lane at the strips' stations."""
+        part = self._stations, self._columns
+        weights = np.asarray(LUMINANCE, np.float32)
+        self._asphalt.append(np.log(np.maximum(ego_lane[:, self._stations] @ weights, 1e-3)).ravel())
+        bright = np.stack([strip.light[self._stations] @ weights for strip in strips])
+        bright[~np.stack([strip.valid[self._stations] for strip in strips])] = 0.0
+        self._lights.append(np.log(np.maximum(bright, 1e-3)).astype(np.float32))
+        light = np.log(np.maximum(np.stack([strip.light[part] for strip in strips]), 1e-3))
+        green = light[..., 1]
+        look = np.stack([green, light[..., 0] - green, light[..., 2] - green], axis=-1)
+        look[~np.stack([strip.valid[part] for strip in strips])] = np.nan
+        self._looks.append(look.astype(np.float32))
+        place = (strips[0].s[self._stations] / _CELL_M).astype(np.int64)
+        self._places.append(np.clip(place, 0, self._cells - 1))
+
+    def occlusions(self) -> tuple[Occlusion, ...]:
+        """One for each frame added."""
+        looks, places = np.stack(self._looks), np.stack(self._places)
+        order = np.argsort(places.ravel(), kind="stable")
+        starts = np.searchsorted(places.ravel()[order], np.arange(self._cells + 1))
+
+        def median(line: int) -> Float32:
+            result = np.full((self._cells, looks.shape[3], 3), np.nan, np.float32)
+            _medians_by_cell(np.ascontiguousarray(looks[:, line]).reshape(-1, *looks.shape[3:]), order, starts, result)
+            return result
+
+        road = np.stack(list(in_order(median, looks.shape[1])))
+        ranges = [_range_around(road, cells) for cells in (_AROUND_NEAR_CELLS, _AROUND_FAR_CELLS)]
+        near = self._grid.ahead_m[self._stations] < _NEAR_M
+        asphalt = np.concatenate(self._asphalt)
+        brightest = float(np.percentile(asphalt, _NEARLY_ALL)) + _NO_ASPHALT if asphalt.size else np.inf
+
+        def compare(k: int) -> Occlusion:
+            look, place = looks[k], places[k]
+            # The camera's exposure is not the road's.
+            usual = road[:, place][..., 0]
+            off = look[..., 0] - usual
+            exposure = np.nanmedian(off) if np.isfinite(off).any() else 0.0
+            low, high = (
+                np.where(near[None, :, None, None], a[:, place], b[:, place]) for a, b in zip(*ranges, strict=True)
+            )
+            bright = look[..., 0] - exposure
+            odd = (bright > high[..., 0] + _BRIGHTER) | (bright < low[..., 0] - _DARKER)
+            odd |= ((look[..., 1:] > high[..., 1:] + _COLORED) | (look[..., 1:] < low[..., 1:] - _COLORED)).any(axis=-1)
+            hidden = np.stack([_whole(one) for one in odd]) | self._too_bright(k, brightest)[..., self._columns]
+            return Occlusion(self._grid, _EVERY, self._columns.start, hidden)
+
+        return tuple(in_order(compare, len(looks)))
+
+    def _too_bright(self, k: int, brightest: float) -> NDArray[np.bool_]:
+        """(L, J, M) where frame k shows light that is too bright for asphalt and too wide for a line."""
+        across = 2 * round(0.5 * _NO_LINE_M / self._grid.column_m) + 1
+        wide, around = np.ones((3, across), np.uint8), np.ones((7, 7), np.uint8)
+        bright = (self._lights[k] > brightest).astype(np.uint8)
+        return np.stack([cv2.dilate(cv2.morphologyEx(one, cv2.MORPH_OPEN, wide), around) > 0 for one in bright])
+
+
+def _whole(odd: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Without specks, with the border that blurs into the road."""
+    opened = cv2.morphologyEx(odd.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    closed = cv2.morphologyEx(opened, cv2.MORPH_CLOSE, np.ones((9, 5), np.uint8))
+    return np.asarray(cv2.dilate(closed, np.ones((3, 5), np.uint8)) > 0)
+
+
+def _range_around(road: Float32, cells: int) -> tuple[Float32, Float32]:
+    """Lowest and highest look (L, S, M, 3) within a window of the way and a column to each side; without any: all."""
+    known = np.isfinite(road)
+    size = (1, cells, 3, 1)
+    low = minimum_filter(np.where(known, road, np.inf), size=size, mode="nearest")
+    high = maximum_filter(np.where(known, road, -np.inf), size=size, mode="nearest")
+    none = ~np.isfinite(low)
+    low[none], high[none] = -np.inf, np.inf
+    return low.astype(np.float32), high.astype(np.float32)
+
+
+@compiled()
+def _medians_by_cell(
+    looks: NDArray[np.float32], order: NDArray[np.int64], starts: NDArray[np.int64], result: NDArray[np.float32]
+) -> None:
+    """Medians of looks (N, M, 3) over the rows `order[starts[i]:starts[i + 1]]` of each cell i."""
+    room = 0
+    for i in range(starts.size - 1):
+        room = max(room, starts[i + 1] - starts[i])
+    values = np.empty(max(room, 1), np.float32)
+    for i in range(starts.size - 1):
+        for m in range(looks.shape[1]):
+            for c in range(3):
+                n = 0
+                for p in range(starts[i], starts[i + 1]):
+                    value = looks[order[p], m, c]
+                    if not np.isnan(value):
+                        values[n] = value
+                        n += 1
+                if n >= _ENOUGH_VIEWS:
+                    result[i, m, c] = np.median(values[:n])
