@@ -105,7 +105,7 @@ class ClipPipeline:
         with watch.stage("geometry"):
             geometry = self._geometry(clip)
         scene = EditScene(
-            self.facts.ref.item_key, clip.frames, clip.timestamps_us, masks.paint, geometry.camera, geometry.ego
+            self.facts.ref.item_key, clip.frames, clip.taken_us, masks.paint, geometry.camera, geometry.ego
         )
         with watch.stage("first_frame"):
             first, instruction = self._first_frame(scene)
@@ -135,7 +135,7 @@ class ClipPipeline:
         camera = self.source.camera(self.facts.ref)
         if camera is not None:
             camera = camera.resized(self.facts.width, self.facts.height)
-        return clip_geometry(clip.frames, clip.timestamps_us, camera, self.source.egomotion(self.facts.ref))
+        return clip_geometry(clip.frames, clip.taken_us, camera, self.source.egomotion(self.facts.ref))
 
     def _first_frame(self, scene: EditScene) -> tuple[NDArray[np.uint8], PaintInstruction]:
         platform, settings = self.platform, self.platform.settings

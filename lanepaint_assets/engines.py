@@ -59,21 +59,21 @@ class EngineEntry:
 
 ENGINES: tuple[EngineEntry, ...] = (
     EngineEntry(
-        "segmenter", "classical", "1", "lanepaint_assets.segmentation.classical:ClassicalRoadSegmenter", "cpu", "cpu"
+        "segmenter", "classical", "2", "lanepaint_assets.segmentation.classical:ClassicalRoadSegmenter", "cpu", "cpu"
     ),
     EngineEntry(
         "first_frame_painter",
         "procedural",
-        "1",
+        "2",
         "lanepaint_assets.editing.procedural:ProceduralPainter",
         "cpu",
         "cpu",
     ),
     EngineEntry(
-        "video_painter", "procedural", "1", "lanepaint_assets.editing.procedural:ProceduralPainter", "cpu", "cpu"
+        "video_painter", "procedural", "2", "lanepaint_assets.editing.procedural:ProceduralPainter", "cpu", "cpu"
     ),
-    EngineEntry("inspector", "measured", "1", "lanepaint_assets.lanes.measured:MeasuredLaneInspector", "cpu", "cpu"),
-    EngineEntry("driver", "lane_follow", "1", "lanepaint_assets.evaluation.lane_follow:LaneFollowDriver", "cpu", "cpu"),
+    EngineEntry("inspector", "measured", "2", "lanepaint_assets.lanes.measured:MeasuredLaneInspector", "cpu", "cpu"),
+    EngineEntry("driver", "lane_follow", "2", "lanepaint_assets.evaluation.lane_follow:LaneFollowDriver", "cpu", "cpu"),
     EngineEntry(
         "driver",
         "constant_velocity",

@@ -136,7 +136,14 @@ class Graph:
     def __init__(self, root: Path, source: Path, instance: dg.DagsterInstance, **settings: Any) -> None:
         self.root, self.source, self.instance = root, source, instance
         self.journal = Journal()
-        self._settings = {"frame_limit": FEW_FRAMES, "workers": 2, "samples": 2, "prompts": ("single_white_dashed",)}
+        self._settings = {
+            "frame_limit": FEW_FRAMES,
+            "workers": 2,
+            "samples": 2,
+            "prompts": ("single_white_dashed",),
+            # Drawn clips show stripes where a road would be; whether it is one has tests of its own.
+            "min_road_confidence": 0.0,
+        }
         self._settings |= settings
 
     def settings(self, **changes: Any) -> Settings:

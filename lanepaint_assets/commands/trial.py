@@ -30,6 +30,7 @@ from lanepaint_assets.lanes.inspector import LaneInspection, RoadView
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.segmentation.cleanup import CleanedMasks, clean_video_masks
 from lanepaint_assets.segmentation.outputs import write_mask_pictures
+from lanepaint_assets.segmentation.plausibility import Plausibility, road_plausibility
 from lanepaint_assets.store.seeds import seed
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg"}
@@ -44,7 +45,7 @@ class Pictures:
     Attributes:
         frames: (T, H, W, 3) sRGB uint8.
         stems: T file name stems.
-        timestamps_us: (T,) int64.
+        timestamps_us: (T,) int64, when each was taken.
         rate_hz: frames a second.
         is_video: False for pictures, whose edited form is pictures too.
     """
@@ -92,15 +93,21 @@ def load(platform: Platform, path: Path, frame_rate_hz: float) -> Pictures:
     with source.open_video(ref) as local:
         clip = read_frames(local, facts)
     stems = tuple(f"{index:05d}" for index in range(len(clip.frames)))
-    return Pictures(clip.frames, stems, clip.timestamps_us, clip.grid.rate_hz, is_video=True)
+    return Pictures(clip.frames, stems, clip.taken_us, clip.grid.rate_hz, is_video=True)
 
 
 def segment(platform: Platform, path: Path, out: Path, frame_rate_hz: float, say: Say) -> None:
     """Write one paint mask PNG a frame, 0 keep and 255 paint."""
     pictures = load(platform, path, frame_rate_hz)
     masks = _masks(platform, pictures)
+    found = road_plausibility(pictures.frames, masks.road)
+    if found.confidence < platform.settings.min_road_confidence:
+        raise CommandError(f"no masks written: {_doubt(found)}")
     write_mask_pictures(out, masks.paint, list(pictures.stems))
-    say(f"{len(pictures.stems)} mask(s) in {out}, road on {masks.road.mean():.0%} of the picture on average")
+    say(
+        f"{len(pictures.stems)} mask(s) in {out}, road on {masks.road.mean():.0%} of the picture on average, "
+        f"confidence {found.confidence:.2f}"
+    )
 
 
 def inspect(platform: Platform, path: Path, out: Path, frame_rate_hz: float, say: Say) -> None:
@@ -142,13 +149,18 @@ def edit(platform: Platform, path: Path, out: Path, prompt_key: str, frame_rate_
 
     Raises:
         UnpaintableSceneError: no lane could be found to paint.
+        CommandError: the pictures show no road.
     """
     prompt = platform.catalogue[prompt_key]
     pictures = load(platform, path, frame_rate_hz)
     settings = platform.settings
     edited = pictures.frames
     if prompt.key != ROUNDTRIP:
-        geometry, masks = _geometry(pictures), _masks(platform, pictures)
+        masks = _masks(platform, pictures)
+        found = road_plausibility(pictures.frames, masks.road)
+        if found.confidence < settings.min_road_confidence:
+            raise CommandError(f"nothing is painted: {_doubt(found)}")
+        geometry = _geometry(pictures)
         scene = EditScene(
             item_key=path.stem,
             frames=pictures.frames,
@@ -178,6 +190,13 @@ def edit(platform: Platform, path: Path, out: Path, prompt_key: str, frame_rate_
     for stem, picture in zip(pictures.stems, edited, strict=True):
         write_picture(out / f"{stem}.png", picture)
     say(f"{len(pictures.stems)} edited picture(s) in {out}")
+
+
+def _doubt(found: Plausibility) -> str:
+    return (
+        f"{found.reason} (confidence {found.confidence:.2f} that a road was found; a lower "
+        "LANEPAINT_MIN_ROAD_CONFIDENCE takes it anyway)"
+    )
 
 
 def _geometry(pictures: Pictures) -> ClipGeometry:

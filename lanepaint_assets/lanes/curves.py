@@ -7,6 +7,7 @@ Attributes of a line are measured elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +22,41 @@ Float32 = NDArray[np.float32]
 # Votes are counted on cells of this size: as wide as the narrowest stroke, and short against any dash.
 VOTE_ACROSS_M = 0.10
 VOTE_ALONG_M = 0.8
-# A vehicle that follows its lane stands within 9 degrees of it, lane changes included.
+# A vehicle that follows its lane stands within 9 degrees of it, lane changes included; mostly within this spread.
 MAX_HEADING = 0.16
-# Radius 40 m: a tight town bend; beyond it a cubic over 45 m describes nothing.
+HEADING_SPREAD = 0.06
+# Radius 40 m: a tight town bend; beyond it a cubic over 45 m describes nothing. Most roads bend within this spread.
 MAX_CURVATURE = 0.025
+CURVATURE_SPREAD = 0.012
+# Curvature changes along a road by its whole range in some 100 m.
+SHARPNESS_SPREAD = 2e-4
+# Votes of one line count in full up to about this many cells, 10 m of paint: one long streak must not outvote several
+# dashed lines.
+FULL_VOTES = 12.0
+# Whatever stands upright is seen from above as a streak that runs to the camera. Lines under the vehicle itself, this
+# near to its middle, are such streaks far more often than paint, and count by this share.
+UNDER_VEHICLE_M = 0.6
+UNDER_VEHICLE_SHARE = 0.15
 # Two lines of one road stand at least this far apart; two strokes closer than half a metre are one double line.
 MIN_LINE_SPACING_M = 1.0
 # A line needs this much paint along it, metres: less than the shortest dash at full strength (UK: 1 m) twice.
 MIN_PAINT_M = 1.8
+
+# Bending is counted in metres over this length: powers of x over it are of one size.
+BEND_SCALE_M = 20.0
+# How firmly a line keeps the road's course, in evidence rows a square metre off; its offset is free.
+LINE_HOLD = (0.0, 0.5, 4.0, 12.0)
+# How firmly the joint course keeps to the voted one, which already weighed how common it is: heading, bend, its change.
+JOINT_HOLD = (0.5, 1.0, 6.0)
+# Evidence farther than this from the curve counts half.
+OFF_CURVE_M = 0.08
+# Errors double their variance from here on, and go on growing with the distance.
+TRUSTED_LOOK_M = 20.0
+# A cell of the strip; no scatter is known better.
+MIN_SCATTER_M = 0.02
+# Rows within this length err alike, for they share pixels, paint edges and the vehicle's pose: with it the fits' errors
+# are as large as their covariance says (sample drives, four frames, 6 to 30 m ahead).
+ALIKE_M = 4.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +69,7 @@ class CurveFit:
         x_range_m: first and last evidence.
         residual_m: typical distance of the evidence from the curve.
         contrast_ratio: evidence on the line over evidence beside it.
+        covariance: (4, 4) of the coefficients, from the evidence's scatter and from how roads bend.
     """
 
     coefficients: Float
@@ -48,13 +77,21 @@ class CurveFit:
     x_range_m: tuple[float, float]
     residual_m: float
     contrast_ratio: float
+    covariance: Float
 
 
 @compiled()
 def _vote(
-    evidence: Float32, x: Float, heading: float, curvature: float, sharpness: float, cell_m: float, out: Float
+    evidence: Float32,
+    x: Float,
+    heading: float,
+    curvature: float,
+    sharpness: float,
+    cell_m: float,
+    shares: Float,
+    out: Float,
 ) -> float:
-    """Add up evidence along parallel curves into `out`, one bin an offset; returns the sum of squares."""
+    """Add up evidence along parallel curves into `out`, one bin an offset; returns how well they gather in few bins."""
     rows, columns = evidence.shape
     bins = out.shape[0]
     pad = (bins - columns) // 2
@@ -74,22 +111,23 @@ def _vote(
     score = 0.0
     for b in range(1, bins - 1):
         v = 0.5 * out[b] + 0.25 * (out[b - 1] + out[b + 1])
-        score += v * v
+        score += shares[b] * v * v / (v + FULL_VOTES)
     return score
 
 
 @compiled()
 def _search(
-    evidence: Float32, x: Float, headings: Float, curvatures: Float, sharpnesses: Float, cell_m: float, bins: int
+    evidence: Float32, x: Float, headings: Float, curvatures: Float, sharpnesses: Float, cell_m: float, shares: Float
 ) -> tuple[float, float, float, float]:
-    """Best shared course on a lattice, with a weak preference for straight ahead that only breaks ties."""
-    out = np.zeros(bins)
+    """Best shared course on a lattice, by votes and by how common such a course is."""
+    out = np.zeros(shares.size)
     best = (-1.0, 0.0, 0.0, 0.0)
     for s in sharpnesses:
         for k in curvatures:
             for h in headings:
-                score = _vote(evidence, x, h, k, s, cell_m, out)
-                score *= 1.0 - 0.5 * abs(h) - 4.0 * abs(k)
+                score = _vote(evidence, x, h, k, s, cell_m, shares, out)
+                score /= (1.0 + (h / HEADING_SPREAD) ** 2) * (1.0 + (k / CURVATURE_SPREAD) ** 2)
+                score /= 1.0 + (s / SHARPNESS_SPREAD) ** 2
                 if score > best[0]:
                     best = (score, h, k, s)
     return best
@@ -118,9 +156,13 @@ def shared_course(evidence: Float32, grid: GroundGrid) -> tuple[Float, Float, fl
     # Columns fall in y, so a course bending to the left (y growing) moves evidence to smaller columns; adding its shift
     # back gathers a line in one bin.
     bins = pooled.shape[1] + 160
+    pad = (bins - pooled.shape[1]) // 2
+    y_first = grid.y_max_m - (0.5 - pad) * VOTE_ACROSS_M
+    offsets = y_first - VOTE_ACROSS_M * np.arange(bins)
+    shares = np.where(np.abs(offsets) < UNDER_VEHICLE_M, UNDER_VEHICLE_SHARE, 1.0)
     headings = np.linspace(-MAX_HEADING, MAX_HEADING, 33)
     curvatures = np.linspace(-MAX_CURVATURE, MAX_CURVATURE, 51)
-    _, h, k, s = _search(pooled, x, headings, curvatures, np.zeros(1), VOTE_ACROSS_M, bins)
+    _, h, k, s = _search(pooled, x, headings, curvatures, np.zeros(1), VOTE_ACROSS_M, shares)
     for shrink in (1.0, 0.3):
         _, h, k, s = _search(
             pooled,
@@ -129,12 +171,10 @@ def shared_course(evidence: Float32, grid: GroundGrid) -> tuple[Float, Float, fl
             k + shrink * np.linspace(-0.0012, 0.0012, 9),
             s + shrink * np.linspace(-0.0003, 0.0003, 7),
             VOTE_ACROSS_M,
-            bins,
+            shares,
         )
     votes = np.zeros(bins)
-    _vote(pooled, x, h, k, s, VOTE_ACROSS_M, votes)
-    pad = (bins - pooled.shape[1]) // 2
-    y_first = grid.y_max_m - (0.5 - pad) * VOTE_ACROSS_M
+    _vote(pooled, x, h, k, s, VOTE_ACROSS_M, shares, votes)
     return np.array([0.0, h, k / 2.0, s / 6.0]), votes * VOTE_ALONG_M, y_first
 
 
@@ -159,7 +199,97 @@ def line_offsets(votes_m: Float, y_first: float) -> list[tuple[float, float]]:
     return chosen
 
 
-def refine_line(evidence: Float32, grid: GroundGrid, course: Float, offset_m: float) -> CurveFit | None:
+def row_trust(look_m: Float) -> Float:
+    """(rows,) weight 0..1 of evidence that was seen from `look_m` away, see `RoadStrip`.
+
+    What lies far is blurred, is displaced by every nod of the vehicle, and may be another line than the one followed
+    so far; near evidence decides where it is heading.
+    """
+    return 1.0 / (1.0 + (look_m / TRUSTED_LOOK_M) ** 2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Followed:
+    """Evidence near a curve, one entry a row of the grid that has some.
+
+    Attributes:
+        x_m: rig x; `off_m` the evidence's middle left of the curve; `strength` its weight.
+        design: (N, 4) powers of `x_m` over `BEND_SCALE_M`.
+        on, beside: evidence within the window, and beside it, where the more cluttered side counts most.
+    """
+
+    x_m: Float
+    off_m: Float
+    strength: Float
+    design: Float
+    on: float
+    beside: float
+
+
+def _followed(evidence: Float32, grid: GroundGrid, trust: Float, coefficients: Float, window_m: float) -> _Followed:
+    centre = np.polynomial.polynomial.polyval(grid.x_m, coefficients)
+    distance = grid.y_m[None, :] - centre[:, None]
+    weight = np.where(np.abs(distance) <= window_m, evidence, 0.0)
+    mass = weight.sum(axis=1)
+    rows = np.flatnonzero(mass > 0.3)
+    x = grid.x_m[rows]
+    # In grass both sides are cluttered, beside an edge line only one.
+    quiet, busy = sorted(
+        float(np.where((side > 0.5) & (side < 1.3), evidence, 0.0).sum()) / 0.8 for side in (distance, -distance)
+    )
+    return _Followed(
+        x,
+        (weight[rows] * distance[rows]).sum(axis=1) / np.maximum(mass[rows], 1e-9),
+        np.minimum(mass[rows], 3.0) * trust[rows],
+        np.vander(x / BEND_SCALE_M, 4, increasing=True),
+        float(weight.sum()) / (2 * window_m),
+        0.4 * quiet + 0.6 * busy,
+    )
+
+
+def joint_course(evidence: Float32, grid: GroundGrid, trust: Float, course: Float, offsets_m: Sequence[float]) -> Float:
+    """The shared course fitted to all lines at once, finer than votes count it.
+
+    Each line has its own offset; heading, curvature and its change are one for all, so that the dashes of one line
+    stand in the gaps of another.
+
+    Args:
+        trust: (rows,) see `row_trust`.
+        course: (4,) from `shared_course`.
+        offsets_m: of the lines that take part.
+
+    Returns:
+        (4,) coefficients with c0 = 0; `course` where too little evidence follows it.
+    """
+    offsets = np.array(offsets_m, dtype=np.float64)
+    for window_m in (0.45, 0.30):
+        lines = [_followed(evidence, grid, trust, course + np.array([o, 0.0, 0.0, 0.0]), window_m) for o in offsets]
+        count = len(lines)
+        off = np.concatenate([line.off_m for line in lines])
+        if off.size * grid.row_m < MIN_PAINT_M:
+            return course
+        which = np.repeat(np.arange(count), [line.off_m.size for line in lines])
+        design = np.concatenate([np.eye(count)[which], np.concatenate([line.design for line in lines])[:, 1:]], axis=1)
+        strength = np.concatenate([line.strength for line in lines])
+        hold = np.diag(np.concatenate([np.full(count, 1e-3), JOINT_HOLD]))
+        solution, _ = _robust_fit(design, off, strength, hold)
+        offsets += solution[:count]
+        course = course + np.concatenate([[0.0], solution[count:]]) / BEND_SCALE_M ** np.arange(4)
+    return course
+
+
+def _robust_fit(design: Float, off_m: Float, strength: Float, hold: Float) -> tuple[Float, Float]:
+    """Weighted ridge regression, evidence off the curve weighted down; the solution and its normal matrix."""
+    solution: Float = np.zeros(design.shape[1])
+    normal: Float = hold
+    for _ in range(4):
+        robust = strength / (1.0 + ((off_m - design @ solution) / OFF_CURVE_M) ** 2)
+        normal = design.T @ (design * robust[:, None]) + hold
+        solution = np.linalg.solve(normal, design.T @ (robust * off_m)).astype(np.float64)
+    return solution, normal
+
+
+def refine_line(evidence: Float32, grid: GroundGrid, trust: Float, course: Float, offset_m: float) -> CurveFit | None:
     """Fit one line's own cubic to the evidence near the shared course.
 
     The fit is of the difference from the course, and bending away from it is held back: a line seen over a few metres
@@ -168,47 +298,29 @@ def refine_line(evidence: Float32, grid: GroundGrid, course: Float, offset_m: fl
     Returns:
         None where too little evidence follows any curve.
     """
-    x_rows, y_columns = grid.x_m, grid.y_m
     coefficients = course.copy()
     coefficients[0] += offset_m
     fit: CurveFit | None = None
-    for window in (0.45, 0.30, 0.22):
-        centre = np.polynomial.polynomial.polyval(x_rows, coefficients)
-        distance = y_columns[None, :] - centre[:, None]
-        near = np.abs(distance) <= window
-        weight = np.where(near, evidence, 0.0)
-        mass = weight.sum(axis=1)
-        rows = np.flatnonzero(mass > 0.3)
-        if rows.size * grid.row_m < MIN_PAINT_M / 2:
+    for window_m in (0.45, 0.30, 0.22):
+        seen = _followed(evidence, grid, trust, coefficients, window_m)
+        if seen.x_m.size * grid.row_m < MIN_PAINT_M / 2:
             return None
-        along = x_rows[rows]
-        off = (weight[rows] * distance[rows]).sum(axis=1) / mass[rows]
-        strength = np.minimum(mass[rows], 3.0)
-        span = float(along.max() - along.min())
-        # Ridge in metres of bending over 20 m; the shorter the view, the firmer the road's course is kept.
-        design = np.column_stack([np.ones_like(along), along / 20.0, (along / 20.0) ** 2, (along / 20.0) ** 3])
-        hold = np.diag([0.0, 0.5, 4.0, 12.0]) * max(1.0, 20.0 / max(span, 1.0)) ** 2
-        solution = np.zeros(4)
-        for _ in range(4):
-            error = off - design @ solution
-            robust = strength / (1.0 + (error / 0.08) ** 2)
-            solution = np.linalg.solve(design.T @ (design * robust[:, None]) + hold, design.T @ (robust * off))
-        error = off - design @ solution
-        coefficients = coefficients + solution / np.array([1.0, 20.0, 400.0, 8000.0])
+        # The shorter the view, the firmer the road's course is kept.
+        hold = np.diag(LINE_HOLD) * max(1.0, BEND_SCALE_M / max(float(np.ptp(seen.x_m)), 1.0)) ** 2
+        solution, normal = _robust_fit(seen.design, seen.off_m, seen.strength, hold)
+        error = seen.off_m - seen.design @ solution
+        scale = BEND_SCALE_M ** np.arange(4)
+        coefficients = coefficients + solution / scale
         good = np.abs(error) < 0.15
         if good.sum() * grid.row_m < MIN_PAINT_M / 2:
             return None
-        # The more cluttered side counts most: in grass both sides are, beside an edge line only one.
-        quiet, busy = sorted(
-            float(np.where((side > 0.5) & (side < 1.3), evidence, 0.0).sum()) / 0.8 for side in (distance, -distance)
-        )
-        beside = 0.4 * quiet + 0.6 * busy
-        on = weight.sum() / (2 * window)
+        scatter = max(float(np.median(np.abs(error[good]))), MIN_SCATTER_M)
         fit = CurveFit(
             coefficients,
             paint_m=float(good.sum() * grid.row_m),
-            x_range_m=(float(along[good].min()), float(along[good].max())),
+            x_range_m=(float(seen.x_m[good].min()), float(seen.x_m[good].max())),
             residual_m=float(np.median(np.abs(error[good]))),
-            contrast_ratio=float(on / max(beside, 0.05 * on, 1e-9)),
+            contrast_ratio=float(seen.on / max(seen.beside, 0.05 * seen.on, 1e-9)),
+            covariance=(ALIKE_M / grid.row_m * scatter**2) * np.linalg.inv(normal) / np.outer(scale, scale),
         )
     return fit

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lanepaint_assets.clips.egomotion import Egomotion
 from lanepaint_assets.lanes.attributes import Count, Pattern
 from lanepaint_assets.lanes.birds_eye import pitched
-from lanepaint_assets.lanes.curves import CurveFit, line_offsets, refine_line, shared_course
+from lanepaint_assets.lanes.curves import CurveFit, joint_course, line_offsets, refine_line, row_trust, shared_course
 from lanepaint_assets.lanes.inspector import LaneLine, LineRole, RoadView
 from lanepaint_assets.lanes.line_style import MAX_SINGLE_STROKE_M, StyleMeasurement, measure_style
 from lanepaint_assets.lanes.paint_filter import find_paint
@@ -54,9 +54,13 @@ def detect_lines(view: RoadView, camera: RigCamera, ego: Egomotion | None) -> De
     strip = accumulate_strip(view, camera, ego)
     paint = find_paint(strip)
     course, votes, y_first = shared_course(paint.evidence, strip.grid)
+    trust = row_trust(strip.look_m)
+    offsets = [offset for offset, _ in line_offsets(votes, y_first)[:MAX_LINES]]
+    if offsets:
+        course = joint_course(paint.evidence, strip.grid, trust, course, offsets)
     fits: list[CurveFit] = []
-    for offset, _ in line_offsets(votes, y_first)[:MAX_LINES]:
-        fit = refine_line(paint.evidence, strip.grid, course, offset)
+    for offset in offsets:
+        fit = refine_line(paint.evidence, strip.grid, trust, course, offset)
         if fit is not None and _confidence(fit) >= MIN_LINE_CONFIDENCE:
             fits.append(fit)
     measured = [(fit, measure_style(strip, fit)) for fit in _distinct(fits)]
@@ -120,6 +124,7 @@ def _line(fit: CurveFit, role: LineRole, measured: StyleMeasurement, camera: Rig
         dash_m=measured.dash_m,
         period_m=measured.period_m,
         phase_m=measured.phase_m,
+        covariance=fit.covariance,
     )
 
 

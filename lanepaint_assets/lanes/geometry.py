@@ -89,13 +89,17 @@ def clip_geometry(
 
     Args:
         frames: (T, H, W, 3) sRGB uint8.
-        timestamps_us: (T,) int64, strictly increasing.
+        timestamps_us: (T,) int64, when each frame was taken, not decreasing; a frame shown again has the same time.
         camera: calibrated camera of the frames' size, or None.
         ego: recorded ego motion, or None.
 
     Returns:
         The same objects where they were given, estimates elsewhere. Deterministic.
     """
+    fresh = np.concatenate([[True], np.diff(timestamps_us) > 0])
+    if not fresh.all() and (camera is None or ego is None):
+        # The same picture twice is no standstill.
+        frames, timestamps_us = frames[fresh], timestamps_us[fresh]
     known_camera = camera
     if known_camera is None:
         known_camera = estimate_camera(frames)

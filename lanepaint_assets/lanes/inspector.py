@@ -22,7 +22,7 @@ class RoadView:
 
     Attributes:
         frames: (T, H, W, 3) sRGB uint8; T = 1 is a single picture.
-        timestamps_us: (T,) int64.
+        timestamps_us: (T,) int64, when each frame was taken.
         target_index: the frame that the answer is about.
         camera: None where nothing is known: the engine estimates one.
         ego: None where nothing is known: the engine estimates it, or does without for single pictures.
@@ -52,6 +52,7 @@ class LaneLine:
         width_m: painted width of one stroke; NaN where it could not be measured.
         dash_m, period_m, phase_m: painted length, repeat and start of a dash along rig x at the target frame; NaN where
             the line is not dashed or could not be measured.
+        covariance: (4, 4) of the coefficients, where the engine measures it: how far the course may be off.
     """
 
     role: LineRole
@@ -65,6 +66,7 @@ class LaneLine:
     dash_m: float
     period_m: float
     phase_m: float
+    covariance: Float | None = None
 
     def lateral_m(self, x_m: Float) -> Float:
         """Rig y of the line at rig x, metres, left positive."""

@@ -1,31 +1,36 @@
 """Whether an edited road shows the wanted lane style: five attributes, each with a reason, from measurements alone.
 
-Called by the measured inspector's `judge`. What the painter was told never enters but as the wanted style; the original
-picture only says where the lines were and how rough its asphalt is.
+Called by the measured inspector's `judge`. What the painter was told never enters but as the wanted style. How an edit
+is read beside its original is `edit_reading.py`'s work; here is what the readings mean.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
-from lanepaint_assets.lanes.attributes import Color, Count, LaneStyle, Pattern
+from lanepaint_assets.lanes.attributes import LaneStyle
 from lanepaint_assets.lanes.detection import Detection
-from lanepaint_assets.lanes.inspector import AttributeVerdict, LaneInspection, LaneLine, Verdict
-from lanepaint_assets.lanes.paint_filter import find_paint, linear_light
+from lanepaint_assets.lanes.edit_reading import COURSE_X_M, Boundary, EditReading, Reference, StyleAttribute, read_edit
+from lanepaint_assets.lanes.inspector import AttributeVerdict, LaneInspection, Verdict
+from lanepaint_assets.lanes.paint_filter import linear_light
+from lanepaint_assets.lanes.strip import RoadStrip
 
-Float = NDArray[np.float64]
+Float32 = NDArray[np.float32]
 
-# Where courses are compared: well measured at both ends, far enough apart to show a wrong direction.
-COURSE_X_M = (8.0, 24.0)
 # A repainted line follows an old one within this; a lane is 3 m and more.
 COURSE_TOLERANCE_M = 0.5
 # Lines of one lane keep their distance within this share.
 PARALLEL_TOLERANCE = 0.2
+# A wrong value less certain than this does not outweigh the other boundary's right one.
+SURE = 0.35
+# Old paint left beside a new line: asphalt's own streaks came to 0.4 m at one offset on development drives; a dash is
+# 2 m and longer.
+LEFTOVER_M = 1.0
 # Asphalt of the edit is as rough as the original's within this factor; a painter that smears loses more than half.
 TEXTURE_RANGE = (0.5, 2.0)
+# Asphalt is compared where its grain is seen.
+TEXTURE_X_M = (4.0, 14.0)
 # What an attribute that could not be measured is worth to the score: less than seen right, more than seen wrong.
 UNKNOWN_WORTH = 0.4
 
@@ -42,25 +47,27 @@ _WORDS = {
 
 
 def judge_edit(
-    original: LaneInspection,
-    original_found: Detection | None,
-    edited: LaneInspection,
-    edited_found: Detection | None,
-    wanted: LaneStyle,
-    caption: str,
+    original: Reference, edited: LaneInspection, found: Detection | None, wanted: LaneStyle, caption: str
 ) -> Verdict:
     """Verdict over the five attributes; PASS only if all passed.
 
-    A revised caption repeats the wanted style and adds plain visual words for each attribute that failed; a caption
-    that passed is returned as it was.
+    Args:
+        original: its lines and ground, in the same rig frame as the edit's.
+        edited, found: what was measured in the edit; `found` is None where no road can be read.
+        wanted: the style to look for.
+        caption: what the edit was painted from.
+
+    Returns:
+        A revised caption that repeats the wanted style and adds plain visual words for each attribute that failed; a
+        caption that passed is returned as it was.
     """
-    boundaries = [line for line in edited.lines if line.role != "other"]
+    reading = read_edit(original, edited, found)
     marks = [
-        _style_mark("count", wanted.count, [line.style.count for line in boundaries], edited.reason),
-        _style_mark("color", wanted.color, [line.style.color for line in boundaries], edited.reason),
-        _style_mark("pattern", wanted.pattern, [line.style.pattern for line in boundaries], edited.reason),
-        _perspective_mark(original, boundaries),
-        _texture_mark(original_found, edited_found),
+        _count_mark(wanted.count, reading, edited.reason),
+        _style_mark("color", wanted.color, reading.boundaries, edited.reason),
+        _style_mark("pattern", wanted.pattern, reading.boundaries, edited.reason),
+        _perspective_mark(reading),
+        _texture_mark(original, reading, found),
     ]
     verdicts = tuple(verdict for verdict, _ in marks)
     passed = all(v.passed for v in verdicts)
@@ -69,83 +76,101 @@ def judge_edit(
 
 
 def _style_mark(
-    attribute: Literal["count", "color", "pattern"],
-    wanted: str,
-    seen: list[Count] | list[Color] | list[Pattern],
-    trouble: str | None,
+    attribute: StyleAttribute, wanted: str, boundaries: tuple[Boundary, ...], trouble: str | None
 ) -> tuple[AttributeVerdict, float]:
     """Every boundary that can be told must show the wanted value, and one must be told."""
-    known = [str(value) for value in seen if value != "unknown"]
     if wanted == "unknown":
         return AttributeVerdict(attribute, True, f"no {attribute} was asked for"), 1.0
+    known = [reading for boundary in boundaries for reading in boundary.of(attribute)]
     if not known:
         why = trouble or f"the {attribute} of the ego lane's lines cannot be told"
         return AttributeVerdict(attribute, False, f"wanted {wanted}, but {why}"), UNKNOWN_WORTH
+    values = [value.value for value in known]
     if wanted == "mixed":
-        differ = len(set(known)) > 1 or "mixed" in known
-        text = f"the ego lane's lines are {' and '.join(known)}"
+        differ = len(set(values)) > 1 or "mixed" in values
+        text = f"the ego lane's lines are {' and '.join(values)}"
         return AttributeVerdict(attribute, differ, text if differ else f"wanted mixed, but {text}"), float(differ)
-    right = known.count(wanted)
-    if right == len(known):
+    right = [value.confidence for value in known if value.value == wanted]
+    wrong = [value for value in known if value.value != wanted]
+    if not wrong:
         return AttributeVerdict(attribute, True, f"the ego lane's lines are {wanted}"), 1.0
-    wrong = sorted(set(known) - {wanted})
-    reason = f"wanted {wanted}, but {len(known) - right} of {len(known)} ego lane lines are {' and '.join(wrong)}"
-    return AttributeVerdict(attribute, False, reason), 0.5 * right / len(known)
+    names = " and ".join(sorted({value.value for value in wrong}))
+    if right and max(value.confidence for value in wrong) < SURE:
+        text = f"an ego lane line is {wanted}; the other looks {names}, but too faintly to say so"
+        return AttributeVerdict(attribute, True, text), 0.5 + 0.5 * len(right) / len(known)
+    reason = f"wanted {wanted}, but {_wrong_lines(attribute, wanted, boundaries)} ego lane lines are {names}"
+    return AttributeVerdict(attribute, False, reason), 0.5 * len(right) / len(known)
 
 
-def _perspective_mark(original: LaneInspection, boundaries: list[LaneLine]) -> tuple[AttributeVerdict, float]:
+def _wrong_lines(attribute: StyleAttribute, wanted: str, boundaries: tuple[Boundary, ...]) -> str:
+    """How many of the lines that can be told are, or are in part, not as wanted."""
+    told = [readings for boundary in boundaries if (readings := boundary.of(attribute))]
+    wrong = sum(any(reading.value != wanted for reading in readings) for readings in told)
+    return f"{wrong} of {len(told)}"
+
+
+def _count_mark(wanted: str, reading: EditReading, trouble: str | None) -> tuple[AttributeVerdict, float]:
+    """Strokes as wanted, and no old paint beside them."""
+    leftover = max((boundary.leftover_m for boundary in reading.boundaries), default=0.0)
+    if leftover > LEFTOVER_M:
+        return AttributeVerdict("count", False, f"{leftover:.1f} m of old paint is left beside an ego lane line"), 0.3
+    return _style_mark("count", wanted, reading.boundaries, trouble)
+
+
+def _perspective_mark(reading: EditReading) -> tuple[AttributeVerdict, float]:
     """Edited lines lie where the original's lay, or, where it had none, keep their distance from each other."""
-    if not boundaries:
+    if not reading.boundaries:
         return AttributeVerdict("perspective", False, "the edit shows no line beside the vehicle's lane"), 0.0
-    x = np.linspace(*COURSE_X_M, 5)
-    if original.lines:
-        misses = [min(_course_miss(line, other, x) for other in original.lines) for line in boundaries]
+    if reading.lost:
+        where = " and ".join(role.removeprefix("ego_") for role in reading.lost)
+        return AttributeVerdict("perspective", False, f"no line is seen along the lane's {where} boundary"), 0.2
+    misses = [b.off_course_m for b in reading.boundaries if b.off_course_m is not None]
+    if misses:
         worst = max(misses)
         passed = worst <= COURSE_TOLERANCE_M
         text = f"the lines run within {worst:.2f} m of the original's course"
         if not passed:
             text = f"a line leaves the original's course by {worst:.2f} m (at most {COURSE_TOLERANCE_M} m)"
         return AttributeVerdict("perspective", passed, text), float(np.clip(1.5 - worst / COURSE_TOLERANCE_M, 0.0, 1.0))
-    if len(boundaries) < 2:
+    if len(reading.added) < 2:
         return AttributeVerdict("perspective", True, "one line, and no original line to compare it with"), 0.7
-    gap = boundaries[0].lateral_m(x) - boundaries[1].lateral_m(x)
+    x = np.linspace(*COURSE_X_M, 5)
+    one, other = reading.added[:2]
+    gap = one.lateral_m(x) - other.lateral_m(x)
     spread = float((gap.max() - gap.min()) / max(abs(float(gap.mean())), 0.1))
     passed = spread <= PARALLEL_TOLERANCE
     text = f"the distance of the ego lane's lines varies by {spread:.0%} along the road"
     return AttributeVerdict("perspective", passed, text), float(np.clip(1.5 - spread / PARALLEL_TOLERANCE, 0.0, 1.0))
 
 
-def _course_miss(line: LaneLine, other: LaneLine, x: Float) -> float:
-    """Largest distance between two lines over the compared stretch, where both were seen."""
-    low = max(line.x_range_m[0], other.x_range_m[0])
-    high = min(line.x_range_m[1], other.x_range_m[1])
-    both = x[(x >= low) & (x <= high)]
-    if both.size < 2:
-        both = x
-    return float(np.abs(line.lateral_m(both) - other.lateral_m(both)).max())
-
-
-def _texture_mark(original: Detection | None, edited: Detection | None) -> tuple[AttributeVerdict, float]:
-    if original is None or edited is None:
+def _texture_mark(original: Reference, reading: EditReading, found: Detection | None) -> tuple[AttributeVerdict, float]:
+    """The same cells of bare road, before and after."""
+    before, old_evidence, evidence = original.strip, original.evidence, reading.evidence
+    if before is None or old_evidence is None or found is None or evidence is None or before.grid != found.strip.grid:
         return AttributeVerdict("texture", False, "the road cannot be read, so its texture cannot be compared"), 0.0
-    before, after = _roughness(original), _roughness(edited)
-    ratio = after / max(before, 1e-4)
+    bare = (evidence == 0.0) & (old_evidence == 0.0)
+    x = before.grid.x_m
+    rows = (x > TEXTURE_X_M[0]) & (x < TEXTURE_X_M[1])
+    bare[~rows] = False
+    (grain, old_usable), (new_grain, new_usable) = _grain(before, bare), _grain(found.strip, bare)
+    usable = old_usable & new_usable
+    if not usable.any():
+        return AttributeVerdict("texture", False, "no bare road is seen, so its texture cannot be compared"), 0.0
+    ratio = float(np.median(new_grain[usable])) / max(float(np.median(grain[usable])), 1e-5)
     passed = TEXTURE_RANGE[0] <= ratio <= TEXTURE_RANGE[1]
     text = f"the asphalt's fine contrast is {ratio:.2f} of the original's"
     return AttributeVerdict("texture", passed, text), float(np.clip(1.5 - abs(np.log2(max(ratio, 1e-3))), 0.0, 1.0))
 
 
-def _roughness(found: Detection) -> float:
-    """Typical contrast between neighbouring cells of the bare road ahead."""
-    strip = found.strip
-    rows = (strip.grid.x_m > 4.0) & (strip.grid.x_m < 20.0)
-    columns = np.abs(strip.grid.y_m) < 3.0
-    region = np.ix_(rows, columns)
-    bare = strip.seen[region] & (find_paint(strip).evidence[region] == 0.0)
-    light = np.log(linear_light(strip.rgb[region]).mean(axis=-1) + 0.004)
-    step = np.abs(np.diff(light, axis=1))
-    usable = bare[:, 1:] & bare[:, :-1]
-    return float(np.median(step[usable])) if usable.any() else 0.0
+def _grain(strip: RoadStrip, bare: NDArray[np.bool_]) -> tuple[Float32, NDArray[np.bool_]]:
+    """How far each cell's light differs from its two neighbours' mean, and where all three are bare road.
+
+    A slope of light, as at a shadow's soft edge, is no grain and cancels.
+    """
+    light = np.log(linear_light(strip.rgb).mean(axis=-1) + np.float32(0.004))
+    grain = np.abs(light[:, 1:-1] - 0.5 * (light[:, 2:] + light[:, :-2]))
+    good = bare & strip.seen & strip.on_road
+    return grain, good[:, 1:-1] & good[:, 2:] & good[:, :-2]
 
 
 def _revised(wanted: LaneStyle, verdicts: tuple[AttributeVerdict, ...]) -> str:

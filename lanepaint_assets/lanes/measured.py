@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lanepaint_assets.lanes.attributes import UNKNOWN_STYLE, Color, Count, LaneStyle, Pattern
 from lanepaint_assets.lanes.detection import Detection, detect_lines
+from lanepaint_assets.lanes.edit_reading import Reference, ground_alike
 from lanepaint_assets.lanes.geometry import ClipGeometry, clip_geometry, estimate_camera
 from lanepaint_assets.lanes.inspector import LaneInspection, LaneLine, RoadView, Verdict
 from lanepaint_assets.lanes.judging import judge_edit
@@ -24,11 +25,12 @@ class MeasuredLaneInspector:
     """Measures lane lines on the ground plane; deterministic, no weights, nothing to load."""
 
     name = "measured"
-    version = "1"
+    version = "2"
 
     def __init__(self) -> None:
         # Estimating a clip's geometry costs a second; every frame and every prompt of the clip asks for it.
         self._estimated: tuple[NDArray[np.uint8], ClipGeometry] | None = None
+        self._reference: tuple[RoadView, bytes, Reference] | None = None
 
     def inspect(self, view: RoadView) -> LaneInspection:
         """Measure the lines of the target frame; a road that cannot be read gives no lines and the reason.
@@ -48,13 +50,23 @@ class MeasuredLaneInspector:
         return wanted.caption if wanted.is_known else (instruction.strip() or wanted.caption)
 
     def judge(self, original: RoadView, edited: RoadView, wanted: LaneStyle, caption: str) -> Verdict:
-        """Judge from what is measured in `edited`; `original` lends its camera, its road's course and its texture."""
+        """Judge from what is measured in `edited`; `original` lends its camera, its road's course and its texture.
+
+        `original` may hold more pictures than `edited`: motion shows its lines better.
+        """
         before = self._with_geometry(original)
         # The edit shows the same drive: its geometry is the original's, even where the edit is a single picture.
         after = replace(edited, camera=edited.camera or before.camera, ego=edited.ego or before.ego)
-        first, found_before = _inspect(before)
-        second, found_after = _inspect(after)
-        return judge_edit(first, found_before, second, found_after, wanted, caption)
+        inspection, found = _inspect(after)
+        return judge_edit(self._reference_of(before, after), inspection, found, wanted, caption)
+
+    def _reference_of(self, before: RoadView, after: RoadView) -> Reference:
+        """What the original lends to judging; the last one is kept, for every prompt of a clip asks for it."""
+        moments = after.timestamps_us.tobytes()
+        if self._reference is None or self._reference[1] != moments or not _same(self._reference[0], before):
+            inspection, _ = _inspect(before)
+            self._reference = (before, moments, Reference(inspection.lines, ground_alike(before, after)))
+        return self._reference[2]
 
     def _with_geometry(self, view: RoadView) -> RoadView:
         """Fill in camera and ego motion; the last clip's estimates are kept."""
@@ -67,6 +79,17 @@ class MeasuredLaneInspector:
             self._estimated = (view.frames, geometry)
         geometry = self._estimated[1]
         return replace(view, camera=view.camera or geometry.camera, ego=view.ego or geometry.ego)
+
+
+def _same(known: RoadView, asked: RoadView) -> bool:
+    """Whether two views are of the same pictures with the same geometry, by identity."""
+    return (
+        known.frames is asked.frames
+        and known.target_index == asked.target_index
+        and known.camera is asked.camera
+        and known.ego is asked.ego
+        and known.road_masks is asked.road_masks
+    )
 
 
 def _inspect(view: RoadView) -> tuple[LaneInspection, Detection | None]:
@@ -87,13 +110,19 @@ def _summed_up(detection: Detection, camera: RigCamera) -> LaneInspection:
         return LaneInspection(
             detection.lines, UNKNOWN_STYLE, 0.0, camera, "lines were found, but none beside the vehicle's own lane"
         )
-    confidence = float(np.mean([line.confidence for line in boundaries]))
+    confidence = float(np.mean([line.confidence * _known_share(line.style) for line in boundaries]))
     reason = None
     if len(boundaries) == 1:
         # Half of the lane is a guess.
         confidence *= 0.7
         reason = f"only the {boundaries[0].role.replace('_', ' ')} boundary was found"
     return LaneInspection(detection.lines, summary_style(boundaries), confidence, camera, reason)
+
+
+def _known_share(style: LaneStyle) -> float:
+    """Trust in a line by its attributes: something on which nothing can be read is seldom a line at all."""
+    known = sum(word != "unknown" for word in (style.count, style.color, style.pattern))
+    return (0.3, 0.6, 0.85, 1.0)[known]
 
 
 def summary_style(boundaries: list[LaneLine]) -> LaneStyle:

@@ -20,6 +20,8 @@ Float32 = NDArray[np.float32]
 STROKE_WIDTHS_M = (0.10, 0.15, 0.20, 0.30, 0.45)
 # Light below this share of white is sensor noise: it keeps logarithms of near black bounded.
 DARK_FLOOR = 0.004
+# An edge line's middle lies at most this far beyond the road that a segmenter saw: its own width and its blur.
+EDGE_LINE_M = 0.25
 # A stroke under 6 % brighter than the asphalt is not visible to a person either.
 MIN_CONTRAST = 0.06
 
@@ -45,30 +47,26 @@ def linear_light(srgb: Float32) -> Float32:
     return np.where(scaled <= 0.04045, scaled / 12.92, ((scaled + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def box_mean(values: Float32, half: int) -> Float32:
+def _box_mean(values: Float32, half: int) -> Float32:
     """Mean over 2*half+1 columns, edges repeated."""
-    padded = np.pad(values, ((0, 0), (half + 1, half)), mode="edge").astype(np.float64)
-    sums = np.cumsum(padded, axis=1)
-    return ((sums[:, 2 * half + 1 :] - sums[:, : -2 * half - 1]) / (2 * half + 1)).astype(np.float32)
-
-
-def _shift(values: Float32, columns: int) -> Float32:
-    """Values of the cell `columns` to the right (positive) or left, edges repeated."""
-    index = np.clip(np.arange(values.shape[1]) + columns, 0, values.shape[1] - 1)
-    return values[:, index]
+    mean = cv2.boxFilter(values, cv2.CV_32F, (2 * half + 1, 1), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(mean, dtype=np.float32)
 
 
 def stroke_response(values: Float32, cell_m: float) -> Float32:
     """How far each cell's stroke stands out over both of its sides, the best over all widths."""
+    halves = {max(0, round((width_m / cell_m - 1) / 2)) for width_m in STROKE_WIDTHS_M}
+    side_half = 1
+    # One cell of air between stroke and side: the paint's blurred edge belongs to neither.
+    reach = max(halves) + side_half + 2
+    columns = values.shape[1]
+    sides = cv2.copyMakeBorder(_box_mean(values, side_half), 0, 0, reach, reach, cv2.BORDER_REPLICATE)
     best = np.full(values.shape, -np.inf, dtype=np.float32)
-    for width_m in STROKE_WIDTHS_M:
-        half = max(0, round((width_m / cell_m - 1) / 2))
-        side_half = 1
-        # One cell of air between stroke and side: the paint's blurred edge belongs to neither.
+    for half in halves:
         offset = half + side_half + 2
-        side = box_mean(values, side_half)
-        middle = box_mean(values, half)
-        best = np.maximum(best, middle - np.maximum(_shift(side, offset), _shift(side, -offset)))
+        right = sides[:, reach + offset : reach + offset + columns]
+        left = sides[:, reach - offset : reach - offset + columns]
+        np.maximum(best, _box_mean(values, half) - np.maximum(right, left), out=best)
     return best
 
 
@@ -90,7 +88,9 @@ def find_paint(strip: RoadStrip) -> PaintEvidence:
     # A stroke needs both of its sides in the picture.
     reach = round(0.35 / cell)
     whole = strip.seen & _shift_bool(strip.seen, reach) & _shift_bool(strip.seen, -reach)
-    evidence[~(whole & strip.on_road)] = 0.0
+    # A segmenter takes the edge line for the road's end as often as what lies beyond it.
+    beyond = cv2.dilate(strip.on_road.astype(np.uint8), np.ones((1, 2 * round(EDGE_LINE_M / cell) + 1), np.uint8))
+    evidence[~whole | (beyond == 0)] = 0.0
     return PaintEvidence(light, yellowness, evidence.astype(np.float32))
 
 

@@ -23,8 +23,9 @@ Float32 = NDArray[np.float32]
 # A line of 0.10 m must span two cells across; along the road 0.2 m resolves the shortest gap in the tables (1 m).
 CELL_ACROSS_M = 0.05
 CELL_ALONG_M = 0.2
-# Neighbouring lanes on both sides; farther out lines are too flat in the picture to be measured.
-HALF_WIDTH_M = 8.0
+# The far edge of a four-lane road and of a three-lane carriageway, from any of their lanes; at 8 m one line in eight of
+# the sample drives was out of reach.
+HALF_WIDTH_M = 12.0
 # Beyond this a pixel row covers more than 2 m of road at common camera heights and resolutions.
 AHEAD_M = 45.0
 # Ground already passed adds whole dash periods; two long ones (2 x 18 m) with what lies ahead are enough.

@@ -124,7 +124,7 @@ def _clip_samples(platform: Platform, reader: ChunkReader, clip_key: str, folder
         inspection = platform.inspector.inspect(
             RoadView(
                 frames=clip.frames,
-                timestamps_us=times_us,
+                timestamps_us=clip.taken_us,
                 target_index=index,
                 camera=geometry.camera,
                 ego=geometry.ego,

@@ -84,8 +84,8 @@ def test_a_materialization_carries_what_a_person_wants_to_see(graph: Graph) -> N
         assert {column.name for column in timings.schema.columns} >= {"phase", "total_s", "mean_s"}
     for asset in ("road_masks", "first_frames", "edited_videos"):
         assert "data:image/png;base64," in told[asset].metadata["preview"].value
-    assert "classical 1" in str(told["road_masks"].metadata["engines"].value)
-    assert "lane_follow 1" in str(told["edited_trajectories"].metadata["engines"].value)
+    assert "classical 2" in str(told["road_masks"].metadata["engines"].value)
+    assert "lane_follow 2" in str(told["edited_trajectories"].metadata["engines"].value)
     assert Path(told["trajectory_reports"].metadata["report"].value).is_file()
     checks = {
         (check.asset_key.to_user_string(), check.check_name): check.passed

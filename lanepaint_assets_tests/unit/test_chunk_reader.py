@@ -45,7 +45,13 @@ def clips(tmp_path: Path) -> Path:
 @pytest.fixture
 def platform(tmp_path: Path, clips: Path, instance: dg.DagsterInstance) -> Platform:
     made = Platform(
-        Settings(root=str(tmp_path / "root"), source=str(clips), frame_limit=8, prompts=("double_yellow_solid",))
+        Settings(
+            root=str(tmp_path / "root"),
+            source=str(clips),
+            frame_limit=8,
+            prompts=("double_yellow_solid",),
+            min_road_confidence=0.0,
+        )
     )
     assert register_chunks(made, instance) == [CHUNK]
     return made

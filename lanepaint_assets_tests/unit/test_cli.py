@@ -65,6 +65,7 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LANEPAINT_SOURCE", str(folder))
     monkeypatch.setenv("LANEPAINT_FRAME_LIMIT", "8")
     monkeypatch.setenv("LANEPAINT_SAMPLES", "1")
+    monkeypatch.setenv("LANEPAINT_MIN_ROAD_CONFIDENCE", "0")
     return folder
 
 
@@ -218,7 +219,7 @@ def test_the_doctor_tells_everything_and_is_content_with_the_cpu_engines(lanepai
         "first chunk chunk_0000 with 1 clips",
     ):
         assert expected in told.out, expected
-    assert any(line.strip().startswith("*") and "lane_follow 1" in line for line in told.out.splitlines())
+    assert any(line.strip().startswith("*") and "lane_follow 2" in line for line in told.out.splitlines())
 
 
 def test_the_doctor_says_what_is_wrong_with_the_source(lanepaint: Command, tmp_path: Path) -> None:

@@ -19,7 +19,16 @@ RIGHT_BEND = FlatRoad(
     (PaintedLine(1.9, YELLOW, dash_m=3.05, period_m=12.19), PaintedLine(-1.6, double=True)), curvature=-1 / 120
 )
 SHADED = FlatRoad((PaintedLine(1.75, YELLOW), PaintedLine(-1.75, dash_m=3.05, period_m=12.19)), shadow=True)
-ROADS = {"straight": STRAIGHT, "left_bend": LEFT_BEND, "right_bend": RIGHT_BEND, "shaded": SHADED}
+DASHED_BEND = FlatRoad(
+    (PaintedLine(1.75, dash_m=3.0, period_m=9.0), PaintedLine(-1.75, dash_m=3.0, period_m=9.0)), curvature=1 / 130
+)
+ROADS = {
+    "straight": STRAIGHT,
+    "left_bend": LEFT_BEND,
+    "right_bend": RIGHT_BEND,
+    "shaded": SHADED,
+    "dashed_bend": DASHED_BEND,
+}
 FISHEYE = {"right_bend", "shaded"}
 
 
@@ -57,6 +66,27 @@ def test_both_boundaries_lie_where_they_were_painted(name: str) -> None:
         true = road.middle_y(x, painted.offset_m)
         assert np.abs(lines[role].lateral_m(x) - true) == pytest.approx(0.0, abs=0.12)
         assert np.abs(lines[role].lateral_m(x) - true)[:2] == pytest.approx(0.0, abs=0.06)
+
+
+@pytest.mark.parametrize("name", ROADS)
+def test_one_picture_is_enough_for_the_course(name: str) -> None:
+    road, lines = ROADS[name], _pictured(name)
+    x = np.array([8.0, 15.0, 25.0])
+    for role, painted in zip(("ego_left", "ego_right"), road.lines, strict=True):
+        assert np.abs(lines[role].lateral_m(x) - road.middle_y(x, painted.offset_m)) == pytest.approx(0.0, abs=0.2)
+
+
+@pytest.mark.parametrize("name", ROADS)
+def test_a_course_is_off_by_no_more_than_a_few_of_its_own_standard_deviations(name: str) -> None:
+    x = np.array([8.0, 15.0, 25.0])
+    powers = np.vander(x, 4, increasing=True)
+    for role, painted in zip(("ego_left", "ego_right"), ROADS[name].lines, strict=True):
+        line = _driven(name)[role]
+        assert line.covariance is not None
+        std = np.sqrt(np.diag(powers @ line.covariance @ powers.T))
+        assert (std < 0.2).all()
+        # A cell of the strip is 5 cm wide, which no scatter shows.
+        assert (np.abs(line.lateral_m(x) - ROADS[name].middle_y(x, painted.offset_m)) < 4.0 * std + 0.025).all()
 
 
 @pytest.mark.parametrize("name", ROADS)
