@@ -81,6 +81,9 @@ class StripePainter:
         self._journal.add("first_frame", scene.item_key, instruction.caption)
         return self._painted(scene.frames[:1], scene.paint_masks[:1], instruction)[0]
 
+    def notes(self, scene: EditScene, instruction: PaintInstruction) -> tuple[str, ...]:
+        return ("a stripe, no line",)
+
     def paint_video(
         self, scene: EditScene, first_frame: NDArray[np.uint8], instruction: PaintInstruction
     ) -> NDArray[np.uint8]:

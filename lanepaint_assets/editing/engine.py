@@ -68,6 +68,14 @@ class FirstFramePainter(Protocol):
         """
         ...
 
+    def notes(self, scene: EditScene, instruction: PaintInstruction) -> tuple[str, ...]:
+        """What a person who reads the edit's results should know of it: doubts, unusual markings; often nothing.
+
+        Raises:
+            UnpaintableSceneError: as `paint_first_frame`.
+        """
+        ...
+
 
 class VideoPainter(Protocol):
     """Carries the first frame's edit through the clip."""

@@ -148,12 +148,20 @@ class RoadLook:
                 np.where(near[None, :, None, None], a[:, place], b[:, place]) for a, b in zip(*ranges, strict=True)
             )
             bright = look[..., 0] - exposure
-            odd = (bright > high[..., 0] + _BRIGHTER) | (bright < low[..., 0] - _DARKER)
+            odd = bright > high[..., 0] + _BRIGHTER
             odd |= ((look[..., 1:] > high[..., 1:] + _COLORED) | (look[..., 1:] < low[..., 1:] - _COLORED)).any(axis=-1)
-            hidden = np.stack([_whole(one) for one in odd]) | self._too_bright(k, brightest)[..., self._columns]
+            dark = bright < low[..., 0] - _DARKER
+            whole = np.stack([_whole(self._no_line(one) | other) for one, other in zip(odd, dark, strict=True)])
+            hidden = whole | self._too_bright(k, brightest)[..., self._columns]
             return Occlusion(self._grid, _EVERY, self._columns.start, hidden)
 
         return tuple(in_order(compare, len(looks)))
+
+    def _no_line(self, odd: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(J, M) without what is as narrow as a line: where ego motion is estimated, old dashes drift off the road's
+        median, and would be kept for something that stands on it."""
+        across = np.ones((1, 2 * round(0.5 * _NO_LINE_M / self._grid.column_m) + 1), np.uint8)
+        return np.asarray(cv2.morphologyEx(odd.astype(np.uint8), cv2.MORPH_OPEN, across) > 0)
 
     def _too_bright(self, k: int, brightest: float) -> NDArray[np.bool_]:
         """(L, J, M) where frame k shows light that is too bright for asphalt and too wide for a line."""

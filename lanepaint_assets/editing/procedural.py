@@ -130,6 +130,16 @@ class ProceduralPainter:
             general.append("ego motion was estimated from the pictures: dash positions may drift")
         return PaintReport(tuple(painted), width, tuple(general))
 
+    def notes(self, scene: EditScene, instruction: PaintInstruction) -> tuple[str, ...]:
+        """The flags of `describe`, each once, with the lines that it concerns."""
+        report = self.describe(scene, instruction)
+        concerned: dict[str, list[str]] = {}
+        for line in report.lines:
+            for flag in line.flags:
+                concerned.setdefault(flag, []).append(line.role.replace("_", " "))
+        lines = (f"{', '.join(dict.fromkeys(roles))}: {flag}" for flag, roles in concerned.items())
+        return (*report.flags, *lines)
+
     def _paint(
         self, scene: EditScene, instruction: PaintInstruction, analysis: SceneAnalysis, which: list[int]
     ) -> NDArray[np.uint8]:

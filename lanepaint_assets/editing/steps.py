@@ -193,6 +193,7 @@ def _first_frame(items: EditItems, clip_key: str, prompt: Prompt, folder: Path) 
         "iterations": len(refinement.iterations),
         "stopped_because": refinement.stopped_because,
         "reasons": "; ".join(f"{a.attribute}: {a.reason}" for a in chosen.verdict.attributes),
+        "notes": "; ".join(painter.notes(scene, instruction)),
     }
     return ItemOutput(facts=facts, timings_s={"load": loaded - started, "refine": perf_counter() - loaded})
 

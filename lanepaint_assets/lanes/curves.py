@@ -48,6 +48,8 @@ BEND_SCALE_M = 20.0
 LINE_HOLD = (0.0, 0.5, 4.0, 12.0)
 # How firmly the joint course keeps to the voted one, which already weighed how common it is: heading, bend, its change.
 JOINT_HOLD = (0.5, 1.0, 6.0)
+# How far the joint fit reaches in each step, and how far from its course evidence may lie then.
+JOINT_STEPS = ((18.0, 0.45), (25.0, 0.30), (32.0, 0.30), (100.0, 0.30))
 # Evidence farther than this from the curve counts half.
 OFF_CURVE_M = 0.08
 # Errors double their variance from here on, and go on growing with the distance.
@@ -55,8 +57,8 @@ TRUSTED_LOOK_M = 20.0
 # A cell of the strip; no scatter is known better.
 MIN_SCATTER_M = 0.02
 # Rows within this length err alike, for they share pixels, paint edges and the vehicle's pose: with it the fits' errors
-# are as large as their covariance says (sample drives, four frames, 6 to 30 m ahead).
-ALIKE_M = 4.0
+# are as large as their covariance says (sample drives, four frames, 6 to 40 m ahead).
+ALIKE_M = 6.0
 
 
 @dataclass(frozen=True)
@@ -247,14 +249,17 @@ def _followed(evidence: Float32, grid: GroundGrid, trust: Float, coefficients: F
     )
 
 
-def joint_course(evidence: Float32, grid: GroundGrid, trust: Float, course: Float, offsets_m: Sequence[float]) -> Float:
+def joint_course(
+    evidence: Float32, grid: GroundGrid, look_m: Float, course: Float, offsets_m: Sequence[float]
+) -> Float:
     """The shared course fitted to all lines at once, finer than votes count it.
 
     Each line has its own offset; heading, curvature and its change are one for all, so that the dashes of one line
-    stand in the gaps of another.
+    stand in the gaps of another. The fit reaches out from near to far, so that far away it is the line's continuation
+    that is followed and not another line beside it.
 
     Args:
-        trust: (rows,) see `row_trust`.
+        look_m: (rows,) see `RoadStrip`.
         course: (4,) from `shared_course`.
         offsets_m: of the lines that take part.
 
@@ -262,7 +267,8 @@ def joint_course(evidence: Float32, grid: GroundGrid, trust: Float, course: Floa
         (4,) coefficients with c0 = 0; `course` where too little evidence follows it.
     """
     offsets = np.array(offsets_m, dtype=np.float64)
-    for window_m in (0.45, 0.30):
+    for reach_m, window_m in JOINT_STEPS:
+        trust = np.where(look_m <= reach_m, row_trust(look_m), 0.0)
         lines = [_followed(evidence, grid, trust, course + np.array([o, 0.0, 0.0, 0.0]), window_m) for o in offsets]
         count = len(lines)
         off = np.concatenate([line.off_m for line in lines])
@@ -301,7 +307,7 @@ def refine_line(evidence: Float32, grid: GroundGrid, trust: Float, course: Float
     coefficients = course.copy()
     coefficients[0] += offset_m
     fit: CurveFit | None = None
-    for window_m in (0.45, 0.30, 0.22):
+    for window_m in (0.30, 0.22):
         seen = _followed(evidence, grid, trust, coefficients, window_m)
         if seen.x_m.size * grid.row_m < MIN_PAINT_M / 2:
             return None

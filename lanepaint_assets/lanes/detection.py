@@ -57,7 +57,7 @@ def detect_lines(view: RoadView, camera: RigCamera, ego: Egomotion | None) -> De
     trust = row_trust(strip.look_m)
     offsets = [offset for offset, _ in line_offsets(votes, y_first)[:MAX_LINES]]
     if offsets:
-        course = joint_course(paint.evidence, strip.grid, trust, course, offsets)
+        course = joint_course(paint.evidence, strip.grid, strip.look_m, course, offsets)
     fits: list[CurveFit] = []
     for offset in offsets:
         fit = refine_line(paint.evidence, strip.grid, trust, course, offset)

@@ -35,6 +35,8 @@ SMOOTHING_BINS = 0.8
 # one across the road shrinks with its square. Kernels are half as large again; zones save one kernel a row.
 MARKING_ZONES = (0.0, 0.12, 0.3, 0.6, 1.0)
 MARKING_KERNELS_PX = ((3, 3), (7, 3), (13, 5), (21, 11))
+# Fainter than this over its surroundings in red, of 255, a line is no paint.
+MARKING_LEVELS = 20
 # Probability that a colour or texture turns up which was never seen: keeps unseen ones undecided.
 UNSEEN_COLOUR = 2e-4
 UNSEEN_TEXTURE = 2e-3
@@ -85,7 +87,12 @@ def without_markings(picture: NDArray[np.uint8], nearness: NDArray[np.float64]) 
                 cv2.morphologyEx(zone, cv2.MORPH_OPEN, np.ones(shape, dtype=np.uint8))
                 for shape in ((1, across_px), (along_px, 1))
             )
-            cleared[rows] = np.minimum(across, along)[rows - first]
+            opened = np.minimum(across, along).astype(np.uint8)
+            # Yellow paint is bright in red and green, but darker than asphalt in blue.
+            paint = zone[..., _RED].astype(np.int16) - opened[..., _RED] > MARKING_LEVELS
+            filled = cv2.morphologyEx(opened[..., _BLUE], cv2.MORPH_CLOSE, np.ones((1, across_px), dtype=np.uint8))
+            opened[..., _BLUE] = np.where(paint, filled, opened[..., _BLUE])
+            cleared[rows] = opened[rows - first]
     return cleared
 
 

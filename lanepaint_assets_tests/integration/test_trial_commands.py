@@ -24,11 +24,16 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def road(tiny_drive: Path) -> np.ndarray:
-    """(6, 108, 192, 3): frames of the tiny drive."""
+def road(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """(6, 270, 480, 3): frames of a sample drive, large enough for lines to be found in a single picture."""
     from lanepaint_assets.clips.decoding import read_frames
+    from lanepaint_assets.clips.sample_drive import write_sample_drive
 
-    source = open_source(str(tiny_drive), (CAMERA,))
+    folder = tmp_path_factory.mktemp("street") / "drive"
+    write_sample_drive(
+        folder, seed=3, chunks=1, clips_per_chunk=1, seconds=1.0, width=480, height=270, fps=10, other_cameras=False
+    )
+    source = open_source(str(folder), (CAMERA,))
     ref = next(source.chunks()).clips[0]
     facts = probe_clip(source, ref, "spec_8fps", FRAMES)
     with source.open_video(ref) as path:

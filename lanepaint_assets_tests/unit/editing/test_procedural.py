@@ -257,3 +257,12 @@ def test_the_repaint_control_puts_dashes_where_they_were(scene: EditScene, paint
         near = ahead(scene, k, s, 4, 14) & (np.abs(d + 1.8) < 0.04)
         new, old = linear_frame(video[k])[near][:, 1], linear_frame(scene.frames[k])[near][:, 1]
         assert ((new > 0.35) == (old > 0.35)).mean() > 0.93
+
+
+def test_the_notes_tell_each_flag_once_with_its_lines(scene: EditScene, painter: ProceduralPainter):
+    notes = painter.notes(scene, wanted(YELLOW_SOLID, "de"))
+    told = [note for note in notes if "temporary" in note]
+    assert len(told) == 1
+    assert "ego left" in told[0]
+    assert "ego right" in told[0]
+    assert not [note for note in painter.notes(scene, wanted(YELLOW_SOLID, "us")) if "temporary" in note]

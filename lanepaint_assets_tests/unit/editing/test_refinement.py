@@ -26,6 +26,9 @@ class WordPainter:
         self.asked.append(instruction)
         return np.full(scene.frames.shape[1:], len(instruction.caption) % 256, np.uint8)
 
+    def notes(self, scene: EditScene, instruction: PaintInstruction) -> tuple[str, ...]:
+        return ()
+
 
 @dataclass
 class ScriptedInspector:
