@@ -27,7 +27,7 @@ from benchmarks.cpu_engines.paint_measurement import course_of_line, offsets_of,
 from benchmarks.harness import Outcome
 from lanepaint_assets.clips.sample_drive.truth import TrueLine
 from lanepaint_assets.editing.engine import EditScene, UnpaintableSceneError
-from lanepaint_assets.editing.refinement import first_frame_view, original_view
+from lanepaint_assets.editing.refinement import first_frame_view
 from lanepaint_assets.lanes.attributes import LaneStyle
 from lanepaint_assets.lanes.inspector import Verdict
 
@@ -176,7 +176,7 @@ def _add_false_passes(
 def _judged(clip: DriveClip, picture: Picture, wanted: LaneStyle) -> Verdict:
     scene = clip.scene
     edited = first_frame_view(scene, picture)
-    return clip.platform.inspector.judge(original_view(scene), edited, wanted, wanted.caption)
+    return clip.platform.inspector.judge(scene.view(0), edited, wanted, wanted.caption)
 
 
 def _style(clip: DriveClip, prompt: str) -> LaneStyle:

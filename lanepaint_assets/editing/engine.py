@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lanepaint_assets.clips.egomotion import Egomotion
 from lanepaint_assets.lanes.attributes import LaneStyle
+from lanepaint_assets.lanes.inspector import RoadView
 from lanepaint_assets.rendering.cameras import RigCamera
 
 
@@ -32,6 +33,10 @@ class EditScene:
     paint_masks: NDArray[np.bool_]
     camera: RigCamera
     ego: Egomotion
+
+    def view(self, target_index: int) -> RoadView:
+        """What an inspector is given of the clip, asked about one of its frames."""
+        return RoadView(self.frames, self.timestamps_us, target_index, self.camera, self.ego, self.paint_masks)
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,8 @@ class RoadLook:
 
     def _no_line(self, odd: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """(J, M) without what is as narrow as a line: where ego motion is estimated, old dashes drift off the road's
-        median, and would be kept for something that stands on it."""
+        median, and would be kept for something that stands on it.
+        """
         across = np.ones((1, 2 * round(0.5 * _NO_LINE_M / self._grid.column_m) + 1), np.uint8)
         return np.asarray(cv2.morphologyEx(odd.astype(np.uint8), cv2.MORPH_OPEN, across) > 0)
 

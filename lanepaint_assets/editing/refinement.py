@@ -120,7 +120,7 @@ def refine_first_frame(
     """
     if max_iterations < 1:
         raise ValueError(f"max_iterations is {max_iterations}; at least one attempt is needed")
-    original = original_view(scene)
+    original = scene.view(0)
     iterations: list[Iteration] = []
     seen: set[str] = set()
     caption = instruction.caption
@@ -140,18 +140,6 @@ def refine_first_frame(
     last = len(iterations) - 1
     chosen = last if stopped == "passed" else max(range(last + 1), key=lambda i: iterations[i].verdict.score)
     return Refinement(tuple(iterations), chosen, stopped == "passed", stopped)
-
-
-def original_view(scene: EditScene) -> RoadView:
-    """What the judge is given of the original: the whole clip, about its first frame."""
-    return RoadView(
-        frames=scene.frames,
-        timestamps_us=scene.timestamps_us,
-        target_index=0,
-        camera=scene.camera,
-        ego=scene.ego,
-        road_masks=scene.paint_masks,
-    )
 
 
 def first_frame_view(scene: EditScene, picture: NDArray[np.uint8]) -> RoadView:

@@ -90,7 +90,7 @@ def analyse_scene(scene: EditScene, lines: LineSource, standard: MarkingStandard
     # 1. Where the vehicle goes, and the lines it passes.
     poses, pitches = _poses(scene)
     targets = inspected_frames(scene.timestamps_us, poses)
-    inspections = [lines.inspect(_view(scene, k)) for k in targets]
+    inspections = [lines.inspect(scene.view(k)) for k in targets]
     course = course_of(poses, _bend_ahead(poses[targets[-1]], inspections[-1]))
     tracks = join_lines(course, [poses[k] for k in targets], inspections)
     tracks = with_both_boundaries(tracks, standard.lane_width_m)
@@ -145,17 +145,6 @@ def inspected_frames(timestamps_us: NDArray[np.int64], poses: tuple[RigPose, ...
     count = int(np.clip(np.ceil(progress[-1]) + 1, 2, _MOST_INSPECTIONS))
     wanted = np.linspace(0.0, progress[-1], count)
     return sorted({int(np.argmin(np.abs(progress - w))) for w in wanted} | {0, len(poses) - 1})
-
-
-def _view(scene: EditScene, target: int) -> RoadView:
-    return RoadView(
-        frames=scene.frames,
-        timestamps_us=scene.timestamps_us,
-        target_index=target,
-        camera=scene.camera,
-        ego=scene.ego,
-        road_masks=scene.paint_masks,
-    )
 
 
 def _bend_ahead(pose: RigPose, inspection: LaneInspection) -> Float | None:

@@ -26,7 +26,6 @@ from lanepaint_assets.store.upstream import needs
 
 if TYPE_CHECKING:
     from lanepaint_assets.editing.engine import EditScene, PaintInstruction
-    from lanepaint_assets.lanes.inspector import RoadView
 
 # Raise when the refinement loop, the composite or the encoding changes.
 FIRST_FRAMES_VERSION = "1"
@@ -72,20 +71,6 @@ class EditItems:
             )
 
         return self.platform.memory.get(("scene", clip_key, row.fingerprint), load)
-
-    @staticmethod
-    def road_view(scene: EditScene) -> RoadView:
-        """The unedited clip as an inspector sees it, at its first frame."""
-        from lanepaint_assets.lanes.inspector import RoadView
-
-        return RoadView(
-            frames=scene.frames,
-            timestamps_us=scene.timestamps_us,
-            target_index=0,
-            camera=scene.camera,
-            ego=scene.ego,
-            road_masks=scene.paint_masks,
-        )
 
     def instruction(self, clip_key: str, prompt: Prompt, caption: str = "") -> PaintInstruction:
         """What the painters are told; the seed does not depend on the prompt (common random numbers)."""
@@ -162,7 +147,7 @@ def _first_frame(items: EditItems, clip_key: str, prompt: Prompt, folder: Path) 
     if prompt.key == ROUNDTRIP:
         return _unjudged(folder, prompt, scene.frames[0], "", {"load": loaded - started})
     inspector, painter = items.platform.inspector, items.platform.first_frame_painter
-    wanted = prompt.style or inspector.inspect(items.road_view(scene)).style
+    wanted = prompt.style or inspector.inspect(scene.view(0)).style
     instruction = replace(
         items.instruction(clip_key, prompt),
         caption=inspector.first_caption(prompt.instruction, wanted, scene.frames[0]),
