@@ -13,7 +13,8 @@ How a frame is segmented, at 320 pixels' width:
    pixel (`road_evidence.py`);
 5. two paths over the plane, left and right, enclose what is road so far and end where the surface changes
    (`road_boundaries.py`); they and a look learned anew enter the next weighing;
-6. in a video, what the frame before weighed is added, the less the more has changed.
+6. in a video, what the frame before weighed is added, the less the more has changed;
+7. a video's bonnet is left out (`bonnet.py`).
 
 Limits: a pavement of the road's own colour without a kerb line belongs to the road; of a vehicle of the road's own
 colour a part may; pictures without a road get masks too (`plausibility.py` tells them).
@@ -27,6 +28,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lanepaint_assets.segmentation.bonnet import bonnet_rows
 from lanepaint_assets.segmentation.point_grid import SPEC_GRID, PointGrid, grid_points
 from lanepaint_assets.segmentation.road_appearance import (
     Appearance,
@@ -151,9 +153,13 @@ class ClassicalRoadSegmenter:
         """Raw road masks (T, H, W) of sRGB frames (T, H, W, 3), each guided by the one before."""
         masks = np.zeros(frames.shape[:3], dtype=np.bool_)
         memory: _Memory | None = None
-        mounted = _clip_vanishing_point(frames)
+        lumas = _clip_lumas(frames)
+        mounted = _clip_vanishing_point(lumas)
         for index, frame in enumerate(frames):
             masks[index], memory = self._segment(_reduced(frame), mounted, memory, frame.shape[:2])
+        bonnet = bonnet_rows(lumas)
+        if bonnet is not None:
+            masks &= ~_below(bonnet, lumas[0].shape[0], frames.shape[1:3])
         return masks
 
     def _segment(
@@ -218,12 +224,24 @@ def _reduced(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cv2.resize(frame, (work_width, work_height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-def _clip_vanishing_point(frames: NDArray[np.uint8]) -> tuple[float, float] | None:
-    """Where a clip's vanishing point mostly is, as shares of width and height; None for a single picture."""
-    if len(frames) < 2:
-        return None
+def _clip_lumas(frames: NDArray[np.uint8]) -> list[Float]:
+    """Log brightness of reduced frames spread over a clip."""
     chosen = np.unique(np.linspace(0, len(frames) - 1, VOTING_FRAMES).round().astype(int))
-    ballots = [vanishing_votes(log_brightness(_reduced(frames[index]))) for index in chosen]
+    return [log_brightness(_reduced(frames[index])) for index in chosen]
+
+
+def _below(rows: NDArray[np.int64], reduced_height: int, size: tuple[int, int]) -> Mask:
+    """(H, W) of `size`: True from the given rows (w,) of the reduced frame on."""
+    height, width = size
+    edge = np.interp(np.arange(width) * rows.size / width, np.arange(rows.size), rows * (height / reduced_height))
+    return np.asarray(np.arange(height)[:, None] >= edge[None])
+
+
+def _clip_vanishing_point(lumas: list[Float]) -> tuple[float, float] | None:
+    """Where a clip's vanishing point mostly is, as shares of width and height; None for a single picture."""
+    if len(lumas) < 2:
+        return None
+    ballots = [vanishing_votes(luma) for luma in lumas]
     mean = np.mean([ballot.votes for ballot in ballots], axis=0)
     return choose_vanishing_point(VanishingVotes(mean, ballots[0].xs, ballots[0].ys))
 

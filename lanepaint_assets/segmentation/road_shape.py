@@ -235,8 +235,11 @@ def _count_votes(
                 continue
             for j in range(candidate_x.size):
                 dx = xs[k] - candidate_x[j]
-                miss = abs(normal_x[k] * dx + normal_y[k] * dy) / (dx * dx + dy * dy) ** 0.5
-                if miss < MISS_SINE:
+                cross = normal_x[k] * dx + normal_y[k] * dy
+                squared = dx * dx + dy * dy
+                # Most candidates are missed by far: the root is only taken for the others.
+                if cross * cross < MISS_SINE * MISS_SINE * squared:
+                    miss = abs(cross) / squared**0.5
                     votes[1 if dx > 0 else 0, i, j] += weight[k] * (1.0 - miss / MISS_SINE)
     return votes
 

@@ -170,3 +170,12 @@ def test_on_real_street_pictures_the_mask_beats_a_fixed_trapezoid_clearly(
         overlaps.append(iou(clean_frame(segmenter.segment_picture(picture)).paint & known, road & known))
     # The trapezoid scores 0.76.
     assert np.mean(overlaps) > 0.79
+
+
+def test_the_bonnet_of_a_moving_car_is_left_out(segmenter: ClassicalRoadSegmenter) -> None:
+    frames = np.stack([street(seed)[0] for seed in range(8)])
+    top = HEIGHT - 36
+    frames[:, top:] = (40, 30, 60)
+    masks = segmenter.segment_video(frames)
+    assert masks[:, top - 60 : top - 8, 250:390].mean() > 0.9
+    assert not masks[:, top + 6 :].any()
