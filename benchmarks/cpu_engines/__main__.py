@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks.cpu_engines.driver import DriverPart
-from benchmarks.cpu_engines.drives import SEEDS, DriveList, drive_clips
+from benchmarks.cpu_engines.drives import CLIPS_PER_SEED, SEEDS, DriveList, drive_clips
 from benchmarks.cpu_engines.inspector import InspectorPart
 from benchmarks.cpu_engines.judge import JudgePart
 from benchmarks.cpu_engines.painter import PainterPart
@@ -47,7 +47,7 @@ def measure(folder: Path, drives: DriveList, parts: list[str], limit: int | None
     """
     platform = Platform(load_settings(root=str(folder / "root"), engines="cpu"))
     chosen = [PARTS[name]() for name in parts]
-    total = len(SEEDS[drives][:limit]) * 4
+    total = len(SEEDS[drives][:limit]) * CLIPS_PER_SEED
     for number, clip in enumerate(drive_clips(folder, drives, platform, limit), start=1):
         started = perf_counter()
         for part in chosen:
@@ -70,7 +70,7 @@ def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = command_line(NAME, "Quality of the CPU engines on sample drives with known truth and on real pictures.")
-    parser.add_argument("--folder", type=Path, help="keep the rendered drives here (1 to 2 GB for all of them)")
+    parser.add_argument("--folder", type=Path, help="keep the rendered drives here (60 MB a seed)")
     parser.add_argument(
         "--drives",
         choices=list(SEEDS),

@@ -30,7 +30,7 @@ from lanepaint_assets.lanes.inspector import LaneInspection, RoadView
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.segmentation.cleanup import CleanedMasks, clean_video_masks
 from lanepaint_assets.segmentation.outputs import write_mask_pictures
-from lanepaint_assets.segmentation.plausibility import Plausibility, road_plausibility
+from lanepaint_assets.segmentation.plausibility import road_plausibility
 from lanepaint_assets.store.seeds import seed
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg"}
@@ -102,7 +102,7 @@ def segment(platform: Platform, path: Path, out: Path, frame_rate_hz: float, say
     masks = _masks(platform, pictures)
     found = road_plausibility(pictures.frames, masks.road)
     if found.confidence < platform.settings.min_road_confidence:
-        raise CommandError(f"no masks written: {_doubt(found)}")
+        raise CommandError(f"no masks written: {found.refusal}")
     write_mask_pictures(out, masks.paint, list(pictures.stems))
     say(
         f"{len(pictures.stems)} mask(s) in {out}, road on {masks.road.mean():.0%} of the picture on average, "
@@ -159,7 +159,7 @@ def edit(platform: Platform, path: Path, out: Path, prompt_key: str, frame_rate_
         masks = _masks(platform, pictures)
         found = road_plausibility(pictures.frames, masks.road)
         if found.confidence < settings.min_road_confidence:
-            raise CommandError(f"nothing is painted: {_doubt(found)}")
+            raise CommandError(f"nothing is painted: {found.refusal}")
         geometry = _geometry(pictures)
         scene = EditScene(
             item_key=path.stem,
@@ -190,13 +190,6 @@ def edit(platform: Platform, path: Path, out: Path, prompt_key: str, frame_rate_
     for stem, picture in zip(pictures.stems, edited, strict=True):
         write_picture(out / f"{stem}.png", picture)
     say(f"{len(pictures.stems)} edited picture(s) in {out}")
-
-
-def _doubt(found: Plausibility) -> str:
-    return (
-        f"{found.reason} (confidence {found.confidence:.2f} that a road was found; a lower "
-        "LANEPAINT_MIN_ROAD_CONFIDENCE takes it anyway)"
-    )
 
 
 def _geometry(pictures: Pictures) -> ClipGeometry:

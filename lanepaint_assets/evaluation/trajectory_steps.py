@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lanepaint_assets.evaluation.driver import DriverInput
 
 # Raise when the moment, the arms or the metrics change.
-ORIGINAL_TRAJECTORIES_VERSION = "1"
+ORIGINAL_TRAJECTORIES_VERSION = "2"
 EDITED_TRAJECTORIES_VERSION = "1"
 
 ORIGINAL_ARMS_FILE = "original_arms.json"

@@ -16,7 +16,8 @@ from lanepaint_assets.lanes.attributes import Count, Pattern
 from lanepaint_assets.lanes.birds_eye import pitched
 from lanepaint_assets.lanes.curves import CurveFit, joint_course, line_offsets, refine_line, row_trust, shared_course
 from lanepaint_assets.lanes.inspector import LaneLine, LineRole, RoadView
-from lanepaint_assets.lanes.line_style import MAX_SINGLE_STROKE_M, StyleMeasurement, measure_style
+from lanepaint_assets.lanes.line_count import MAX_SINGLE_STROKE_M
+from lanepaint_assets.lanes.line_style import StyleMeasurement, measure_style
 from lanepaint_assets.lanes.paint_filter import find_paint
 from lanepaint_assets.lanes.strip import RoadStrip, accumulate_strip
 from lanepaint_assets.rendering.cameras import RigCamera

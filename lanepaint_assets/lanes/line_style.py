@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from lanepaint_assets.lanes.attributes import UNKNOWN_STYLE, Color, LaneStyle
 from lanepaint_assets.lanes.curves import CurveFit
-from lanepaint_assets.lanes.line_count import MAX_SINGLE_STROKE_M as MAX_SINGLE_STROKE_M
 from lanepaint_assets.lanes.line_count import cross_section
 from lanepaint_assets.lanes.line_pattern import PAINTED_ABOVE, line_rhythm, paint_presence
 from lanepaint_assets.lanes.ribbon import Ribbon, straighten

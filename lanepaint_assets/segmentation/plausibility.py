@@ -53,6 +53,14 @@ class Plausibility:
     confidence: float
     reason: str
 
+    @property
+    def refusal(self) -> str:
+        """What people are told where the masks are not used: the reason, the figure and the remedy."""
+        return (
+            f"{self.reason} (confidence {self.confidence:.2f} that a road was found; a lower "
+            "LANEPAINT_MIN_ROAD_CONFIDENCE takes it anyway)"
+        )
+
 
 def road_plausibility(frames: NDArray[np.uint8], road: NDArray[np.bool_]) -> Plausibility:
     """Judge road masks by what they cover.

@@ -81,6 +81,7 @@ def _make_road_masks(platform: Platform, reader: ChunkReader, run_id: str, vp_sc
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
         from lanepaint_assets.segmentation.cleanup import clean_video_masks
         from lanepaint_assets.segmentation.outputs import VideoMasks, write_segmentation
+        from lanepaint_assets.segmentation.plausibility import Plausibility
         from lanepaint_assets.segmentation.vp_folder import video_painter_id, write_vp_folder
 
         started = perf_counter()
@@ -95,10 +96,7 @@ def _make_road_masks(platform: Platform, reader: ChunkReader, run_id: str, vp_sc
             folder, clip.frames, VideoMasks(road=masks.road, paint=masks.paint), clip.grid.rate_hz, timings_s=timings
         )
         if statistics.confidence < platform.settings.min_road_confidence:
-            raise ItemError(
-                f"{statistics.doubt} (confidence {statistics.confidence:.2f} that a road was found; a lower "
-                "LANEPAINT_MIN_ROAD_CONFIDENCE takes such clips anyway)"
-            )
+            raise ItemError(Plausibility(statistics.confidence, statistics.doubt).refusal)
         if vp_scratch is not None:
             write_vp_folder(
                 vp_scratch / task.key,

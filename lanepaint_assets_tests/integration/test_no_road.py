@@ -62,7 +62,7 @@ def test_clips_without_a_road_fail_with_their_reasons_and_the_others_are_edited(
     folder = tmp_path / "clips"
     folder.mkdir()
     random = np.random.default_rng(0)
-    sky = np.repeat(np.repeat(road[:, :20], 14, axis=1)[:, :270], 1, axis=2)
+    sky = np.repeat(road[:, :20], 14, axis=1)[:, :270]
     shown = {
         "road": road,
         "black": np.zeros_like(road),
