@@ -57,12 +57,14 @@ format: $(VENV)/.installed-test ## Mends what `make check` can mend by itself.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Not an extra: sam2 asks for the newest torch while it is built, and its hydra-core wants antlr4-python3-runtime 4.9,
-# while the parser of Dagster's selection language needs 4.13. Steps run with 4.9; typed asset selections do not.
-install-sam2: $(VENV)/.installed ## SAM 2 with torch, for an environment that runs segmentation steps.
-	grep -v '^antlr4-python3-runtime' constraints.txt > $(VENV)/constraints-sam2.txt
-	$(BIN)/python -m pip install -c $(VENV)/constraints-sam2.txt torch torchvision setuptools hydra-core iopath
-	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install -c constraints.txt --no-build-isolation --no-deps sam2
+# Not in the extra: while it is built, sam2 asks for the newest torch, and its hydra-core wants antlr4-python3-runtime 4.9,
+# while the parser of Dagster's selection language needs 4.13. LanePaint builds SAM 2's models without Hydra.
+SAM2 := SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	--no-build-isolation --no-deps sam2
+
+install-sam2: $(VENV)/.installed ## SAM 2 with torch, for segmentation with its checkpoints.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,ui,sam2]'
+	$(SAM2)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "LanePaint needs Python 3.11 or later, and $$(python3 --version 2>&1) is not;" \
@@ -79,7 +81,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV); the first time takes one to three minutes."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,ui,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,ui,sam2,test]'
+	$(SAM2)
 	@touch $@ $(VENV)/.installed
 
 # The last step of an installation: the pixel loops of the CPU engines are compiled where they will run.

@@ -15,6 +15,30 @@ from lanepaint_assets.settings import PREFIX, Settings, SettingsError
 Role = Literal["segmenter", "first_frame_painter", "video_painter", "inspector", "driver"]
 
 
+def install_command(extra: str) -> str:
+    """What a person types to install an extra."""
+    return "make install-sam2" if extra == "sam2" else f"pip install 'lanepaint[{extra}]'"
+
+
+@dataclass(frozen=True)
+class EngineCheckpoint:
+    """The checkpoint of a model engine, whose class has a constructor `from_checkpoint(folder, *, cache, **settings)`.
+
+    Attributes:
+        asset: the observed asset that stands for it; a key of `CHECKPOINT_FOLDERS`.
+        file: its file below that folder, with names of settings in braces. Its content enters fingerprints.
+        settings: names of the settings that the constructor takes.
+    """
+
+    asset: str
+    file: str
+    settings: tuple[str, ...]
+
+    def file_name(self, settings: Settings) -> str:
+        """The file that `settings` choose."""
+        return self.file.format(**{name: getattr(settings, name) for name in self.settings})
+
+
 @dataclass(frozen=True)
 class EngineEntry:
     """One engine.
@@ -26,6 +50,7 @@ class EngineEntry:
         target: `module:Class`, imported at first use.
         extra: the install extra it needs.
         family: chosen by `LANEPAINT_ENGINES`; None for engines that are only chosen by name.
+        checkpoint: what it reads its weights from; None for CPU engines.
     """
 
     role: Role
@@ -34,6 +59,7 @@ class EngineEntry:
     target: str
     extra: str
     family: Literal["cpu", "models"] | None
+    checkpoint: EngineCheckpoint | None = None
 
     @property
     def label(self) -> str:
@@ -41,10 +67,11 @@ class EngineEntry:
         return f"{self.name} {self.version}"
 
     def build(self, **options: Any) -> Any:
-        """Import and construct the engine.
+        """Import and construct the engine; one with a checkpoint is given its folder and the settings it names.
 
         Raises:
             SettingsError: its extra is not installed.
+            CheckpointError: the checkpoint is not there.
         """
         module_name, class_name = self.target.split(":")
         try:
@@ -52,14 +79,24 @@ class EngineEntry:
         except ImportError as error:
             raise SettingsError(
                 f"engine {self.name!r} for {PREFIX}{self.role.upper()} cannot be imported ({error}); "
-                f"install it with: pip install 'lanepaint[{self.extra}]'"
+                f"install it with: {install_command(self.extra)}"
             ) from error
-        return getattr(module, class_name)(**options)
+        engine = getattr(module, class_name)
+        return engine(**options) if self.checkpoint is None else engine.from_checkpoint(**options)
 
 
 ENGINES: tuple[EngineEntry, ...] = (
     EngineEntry(
         "segmenter", "classical", "2", "lanepaint_assets.segmentation.classical:ClassicalRoadSegmenter", "cpu", "cpu"
+    ),
+    EngineEntry(
+        "segmenter",
+        "sam2",
+        "1",
+        "lanepaint_assets.segmentation.sam2.engine:Sam2RoadSegmenter",
+        "sam2",
+        "models",
+        EngineCheckpoint("sam2_checkpoint", "sam2.1_hiera_{sam2_model}.pt", ("sam2_model", "sam2_compile", "device")),
     ),
     EngineEntry(
         "first_frame_painter",

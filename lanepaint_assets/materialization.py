@@ -15,7 +15,7 @@ from pydantic import Field
 
 from lanepaint_assets.editing.catalogue import PromptSelectionError
 from lanepaint_assets.platform import Platform
-from lanepaint_assets.store.items import PartitionOutcome
+from lanepaint_assets.store.items import PartitionOutcome, StepError
 from lanepaint_assets.store.layout import manifest_path
 from lanepaint_assets.store.upstream import MissingUpstreamError
 
@@ -42,7 +42,7 @@ def clear_failures() -> Iterator[None]:
     """Turn refusals that a person can act on into one-line failures that no retry can mend."""
     try:
         yield
-    except (MissingUpstreamError, PromptSelectionError) as error:
+    except (MissingUpstreamError, PromptSelectionError, StepError) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
 
 

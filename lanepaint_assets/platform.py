@@ -13,7 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from lanepaint_assets.engines import EngineEntry, Role, chosen_engine
+from upath import UPath
+
+from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
+from lanepaint_assets.engines import EngineCheckpoint, EngineEntry, Role, chosen_engine
 from lanepaint_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -129,6 +132,20 @@ class Platform:
         """Name and version of the engine of a role, without loading it."""
         return chosen_engine(self.settings, role)
 
+    def checkpoint_digests(self, *roles: Role) -> dict[str, str]:
+        """Digest of the checkpoint file that each role's engine reads, by asset; nothing for CPU engines.
+
+        Raises:
+            CheckpointError: a file is not there.
+        """
+        from lanepaint_assets.checkpoints.files import file_digest
+
+        found = [entry.checkpoint for entry in map(self.entry, roles) if entry.checkpoint is not None]
+        return {one.asset: file_digest(self._checkpoint_folder(one) / one.file_name(self.settings)) for one in found}
+
+    def _checkpoint_folder(self, checkpoint: EngineCheckpoint) -> UPath:
+        return self.store.root / "checkpoints" / CHECKPOINT_FOLDERS[checkpoint.asset]
+
     def progress_for(self, asset: str) -> Progress | None:
         """What `run_items` tells of one asset's items, or None where nobody listens."""
         listener = self._progress
@@ -167,6 +184,13 @@ class Platform:
                 entry = self.entry(role)
                 # One painter may serve both painter roles, and then reuses what it learnt of a clip.
                 if entry.target not in self._built:
-                    self._built[entry.target] = entry.build()
+                    self._built[entry.target] = entry.build(**self._options(entry))
                 self._engines[role] = self._built[entry.target]
             return self._engines[role]
+
+    def _options(self, entry: EngineEntry) -> dict[str, object]:
+        checkpoint = entry.checkpoint
+        if checkpoint is None:
+            return {}
+        chosen = {name: getattr(self.settings, name) for name in checkpoint.settings}
+        return {"folder": self._checkpoint_folder(checkpoint), "cache": self.settings.cache_folder, **chosen}

@@ -51,6 +51,21 @@ class Settings(BaseSettings):
     inspector: str | None = Field(None, description="Engine that measures, captions and judges lane markings.")
     driver: str | None = Field(None, description="Driving model.")
 
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="Where model engines run: cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.",
+    )
+    sam2_model: Literal["tiny", "small", "base_plus", "large"] = Field(
+        "large", description="Size of SAM 2.1; its checkpoint is ROOT/checkpoints/sam2/sam2.1_hiera_<size>.pt."
+    )
+    sam2_compile: bool = Field(
+        False, description="Compile all of SAM 2 (vos_optimized); minutes at the first clip, kept in the cache."
+    )
+    cache: str | None = Field(
+        None, description="Folder of this machine for compiled kernels and copies of remote checkpoints."
+    )
+
     executor: Literal["in_process", "multiprocess", "k8s"] = Field("in_process", description="Where steps run.")
     workers: int = Field(
         max(1, min(4, os.cpu_count() or 1)), ge=1, description="Items that a CPU engine computes at the same time."
@@ -93,6 +108,12 @@ class Settings(BaseSettings):
     def source_address(self) -> str:
         """The source in force."""
         return self.source or f"{self.root.rstrip('/')}/input/data"
+
+    @property
+    def cache_folder(self) -> Path:
+        """The cache in force; by default a folder of the user's."""
+        default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lanepaint"
+        return Path(self.cache).expanduser().resolve() if self.cache else default
 
     @property
     def is_local(self) -> bool:

@@ -6,10 +6,11 @@ moment. One pass over the file, and only the wanted frames are converted. No lis
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
@@ -34,6 +35,10 @@ from lanepaint_assets.clips.video_file import (
 CONVERSION = (
     Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
+
+# Planes of their own take the converter a third of the time that interleaved pixels take, for the same values (1080p:
+# 6 against 17 ms of CPU); interleaving them afterwards takes 1 ms.
+PLANES = "gbrp"
 
 
 def read_frames(path: Path, facts: ClipFacts, indices: slice | None = None) -> ClipFrames:
@@ -141,14 +146,18 @@ def upright_rgb(frame: VideoFrame, converter: VideoReformatter) -> NDArray[np.ui
     matrix = colour_matrix(frame)
     picture = converter.reformat(
         frame,
-        format="rgb24",
+        format=PLANES,
         src_colorspace=matrix,
         dst_colorspace=matrix,
         src_color_range=colour_range(frame),
         dst_color_range=ColorRange.JPEG,
         interpolation=CONVERSION,
     )
-    pixels = np.asarray(picture.to_ndarray(), dtype=np.uint8)
+    green, blue, red = (
+        np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+        for plane in picture.planes
+    )
+    pixels = np.asarray(cv2.merge([red, green, blue]), dtype=np.uint8)
     turns = quarter_turns(frame)
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
@@ -180,7 +189,7 @@ def _decode(
     with open_video_file(path) as (container, stream):
         from_start = from_start or not _seek(container, stream, timeline, first)
         try:
-            for number, frame in _numbered(container, stream, timeline):
+            for number, frame in _numbered(container, stream, timeline, needed):
                 if number > first and first in needed and not from_start:
                     # Containers that seek by decoding time can land behind a key frame that is shown later.
                     break
@@ -197,6 +206,15 @@ def _decode(
         yield from _decode(path, timeline, np.asarray(sorted(needed), dtype=np.int64), from_start=True)
 
 
+def _decoded(container: InputContainer, stream: VideoStream, needed_pts: Set[int]) -> Iterator[VideoFrame]:
+    """Frames of the stream; those that neither `needed_pts` nor other frames need may be left out."""
+    for packet in container.demux(stream):
+        skipped = packet.pts is not None and packet.pts not in needed_pts
+        # Half of an x264 stream's frames are B frames that nothing refers to.
+        stream.codec_context.skip_frame = "NONREF" if skipped else "DEFAULT"
+        yield from packet.decode()
+
+
 def _seek(container: InputContainer, stream: VideoStream, timeline: Timeline, first: int) -> bool:
     """Go to the last key frame at or before frame `first`; False where that is the start, or times are unknown."""
     if timeline.pts is None:
@@ -207,13 +225,15 @@ def _seek(container: InputContainer, stream: VideoStream, timeline: Timeline, fi
     return key > 0
 
 
-def _numbered(container: InputContainer, stream: VideoStream, timeline: Timeline) -> Iterator[tuple[int, VideoFrame]]:
-    """Decoded frames with their number in presentation order, from where the container stands."""
+def _numbered(
+    container: InputContainer, stream: VideoStream, timeline: Timeline, needed: Set[int]
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Decoded frames with their number in presentation order, from where the container stands; all of `needed`."""
     if timeline.pts is None:  # frames can only be counted; the container stands at the start
         yield from enumerate(container.decode(stream))
         return
     seen: dict[int, int] = {}  # frames already met of each time: equal times are told apart by their order
-    for frame in container.decode(stream):
+    for frame in _decoded(container, stream, {int(timeline.pts[number]) for number in needed}):
         if frame.pts is None:
             continue
         lower = int(np.searchsorted(timeline.pts, frame.pts, side="left"))

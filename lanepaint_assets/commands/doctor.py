@@ -12,7 +12,7 @@ from collections.abc import Callable
 from lanepaint_assets.checkpoints.digest import ABSENT, CHECKPOINT_FOLDERS, checkpoint_state
 from lanepaint_assets.clips.sources import ClipSourceError
 from lanepaint_assets.commands.launch import Session
-from lanepaint_assets.engines import ENGINES, chosen_engine
+from lanepaint_assets.engines import ENGINES, chosen_engine, install_command
 from lanepaint_assets.jobs import sensor_states
 from lanepaint_assets.partitions import registered_chunks
 from lanepaint_assets.settings import PREFIX, Settings
@@ -45,7 +45,7 @@ def examine(session: Session, say: Callable[[str], None]) -> bool:
         say(
             f"  {extra:<13} installed"
             if not missing
-            else f"  {extra:<13} missing {', '.join(missing)}: pip install 'lanepaint[{extra}]'"
+            else f"  {extra:<13} missing {', '.join(missing)}: {install_command(extra)}"
         )
     say("")
     say("Engines (* chosen)")
@@ -56,7 +56,7 @@ def examine(session: Session, say: Callable[[str], None]) -> bool:
         able &= ready or not chosen
         say(
             f"  {'*' if chosen else ' '} {entry.role:<20} {entry.label:<20} "
-            + ("ready" if ready else f"needs pip install 'lanepaint[{entry.extra}]'")
+            + ("ready" if ready else f"needs {install_command(entry.extra)}")
         )
     say("")
     say("Checkpoints")

@@ -18,6 +18,7 @@ def person_errors() -> tuple[type[Exception], ...]:
     from lanepaint_assets.segmentation.vp_folder import VideoPainterFolderError
     from lanepaint_assets.settings import SettingsError
     from lanepaint_assets.store.errors import StoreError
+    from lanepaint_assets.store.items import StepError
     from lanepaint_assets.store.upstream import MissingUpstreamError
 
     return (
@@ -30,6 +31,7 @@ def person_errors() -> tuple[type[Exception], ...]:
         PictureError,
         PromptSelectionError,
         SettingsError,
+        StepError,
         StoreError,
         UnpaintableSceneError,
         VideoPainterFolderError,

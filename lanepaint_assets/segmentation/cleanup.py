@@ -1,28 +1,40 @@
 """From a raw road mask to the road and paint masks: the specification's four stages, then the objects on the road.
 
 Called by the segmentation stage and by whoever tries an engine alone, after any engine. No engine belongs here, and
-nothing that looks at the picture: masks in, masks out.
+nothing that looks at the picture: masks in, masks out. The stages themselves run on bits (`bit_masks.py`,
+`bit_morphology.py`, `bit_components.py`) and give what OpenCV's functions give; the tests hold the OpenCV form.
 """
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lanepaint_assets.segmentation.bit_components import (
+    clear_regions_with,
+    count_regions,
+    fill_holes,
+    keep_region,
+    wide_regions,
+)
+from lanepaint_assets.segmentation.bit_masks import (
+    Bits,
+    Rows,
+    default_workers,
+    pack_mask,
+    unpack_mask,
+    words_across,
+)
+from lanepaint_assets.segmentation.bit_morphology import dilate, ellipse, erode
 from lanepaint_assets.segmentation.point_grid import SPEC_GRID, Point, PointGrid, reference_point
 
 # A hole that an ellipse of this share of the frame's height fits into is an object on the road, not a marking or a
 # speck (DESIGN part 6): 14 px of 540 rows, a car some 60 m away; a marking is wider only right before the vehicle.
 OBJECT_DIAMETER_SHARE = 0.025
-
-# Spec 4 caps its pool at eight workers. OpenCV frees the GIL, so threads suffice.
-MAX_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,10 @@ def clean_road_mask(
 
     Source: spec 4, four-stage mask quality pipeline; the fill is padded (DESIGN part 7).
     """
-    return _filled(_closed(road_component(mask, reference, kernel_px), kernel_px))
+    cleaner = _FrameCleaner(mask.shape, reference, kernel_px)
+    cleaner.take_component(mask)
+    cleaner.close_and_fill()
+    return cleaner.masked(cleaner.road)
 
 
 def road_component(
@@ -88,19 +103,9 @@ def road_component(
 
     Arguments, result and errors as in `clean_road_mask`.
     """
-    if mask.ndim != 2:
-        raise ValueError(f"a road mask has two dimensions, this one has shape {mask.shape}; pass one frame at a time")
-    height, width = mask.shape
-    if not (0 <= reference.x < width and 0 <= reference.y < height):
-        raise ValueError(f"reference point {tuple(reference)} lies outside the {width}x{height} mask")
-    opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _ellipse(kernel_px.open_px))
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(opened)
-    if count < 2:
-        return np.zeros(mask.shape, dtype=np.bool_)
-    label = int(labels[reference.y, reference.x])
-    if label == 0:
-        label = 1 + int(np.argmax(statistics[1:, cv2.CC_STAT_AREA]))
-    return np.asarray(labels == label)
+    cleaner = _FrameCleaner(mask.shape, reference, kernel_px)
+    cleaner.take_component(mask)
+    return cleaner.masked(cleaner.component)
 
 
 def paint_mask(
@@ -125,20 +130,13 @@ def paint_mask(
     """
     if unfilled.shape != road.shape:
         raise ValueError(f"masks of one frame differ in shape: {unfilled.shape} and {road.shape}")
+    cleaner = _FrameCleaner(road.shape, Point(0, 0), SPEC_KERNELS)
+    pack_mask(unfilled, cleaner.component)
+    cleaner.rows = pack_mask(road, cleaner.road)
     if fill_all_holes:
-        return road.copy()
-    holes = (road & ~unfilled).astype(np.uint8)
-    diameter_px = _object_diameter_px(road.shape[0])
-    # Outside the frame counts as hole, so that a hole cut by the frame's edge is not made thinner by it.
-    core = cv2.morphologyEx(holes, cv2.MORPH_OPEN, _ellipse(diameter_px))
-    if not core.any():
-        return road.copy()
-    # Four neighbours: the road is connected through corners, so what it encloses is not.
-    count, labels = cv2.connectedComponents(holes, connectivity=4)
-    is_object = np.zeros(count, dtype=np.bool_)
-    is_object[labels[core > 0]] = True
-    is_object[0] = False
-    return np.asarray(road & ~is_object[labels], dtype=np.bool_)
+        return cleaner.masked(cleaner.road)
+    cleaner.leave_objects()
+    return cleaner.masked(cleaner.paint)
 
 
 def clean_frame(
@@ -152,9 +150,10 @@ def clean_frame(
     if raw.ndim != 2:
         raise ValueError(f"a road mask has two dimensions, this one has shape {raw.shape}; pass one frame at a time")
     height, width = raw.shape
-    unfilled = road_component(raw, reference_point(width, height, grid), kernel_px)
-    road = _filled(_closed(unfilled, kernel_px))
-    return CleanedMasks(road, paint_mask(unfilled, road, fill_all_holes=fill_all_holes))
+    cleaner = _FrameCleaner(raw.shape, reference_point(width, height, grid), kernel_px)
+    masks = _no_masks(raw.shape, fill_all_holes=fill_all_holes)
+    cleaner.clean(raw, masks)
+    return masks
 
 
 def clean_video_masks(
@@ -171,7 +170,7 @@ def clean_video_masks(
         raw: (T, H, W), True on road, from any engine.
         grid: where the reference point lies.
         kernel_px: sizes of the ellipses.
-        fill_all_holes: paint over objects too, as spec 4 has it.
+        fill_all_holes: paint over objects too, as spec 4 has it; both masks of the result are then one array.
         workers: threads; by default one a core, at most eight.
 
     Raises:
@@ -179,47 +178,125 @@ def clean_video_masks(
     """
     if raw.ndim != 3:
         raise ValueError(f"video masks have shape (frames, height, width), these have {raw.shape}")
-    road = np.zeros(raw.shape, dtype=np.bool_)
-    paint = np.zeros(raw.shape, dtype=np.bool_)
+    frames, height, width = raw.shape
+    masks = _no_masks(raw.shape, fill_all_holes=fill_all_holes)
+    threads = max(1, min(workers or default_workers(), frames))
 
-    def clean(index: int) -> None:
-        cleaned = clean_frame(raw[index], grid, kernel_px, fill_all_holes=fill_all_holes)
-        road[index] = cleaned.road
-        paint[index] = cleaned.paint
+    def clean_share(thread: int) -> None:
+        cleaner = _FrameCleaner((height, width), reference_point(width, height, grid), kernel_px)
+        for index in range(thread, frames, threads):
+            road = masks.road[index]
+            cleaner.clean(raw[index], CleanedMasks(road, road if fill_all_holes else masks.paint[index]))
 
-    with ThreadPoolExecutor(max_workers=workers or min(MAX_WORKERS, os.cpu_count() or 1)) as pool:
-        list(pool.map(clean, range(raw.shape[0])))
-    return CleanedMasks(road, paint)
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        list(pool.map(clean_share, range(threads)))
+    return masks
 
 
 def count_objects(masks: CleanedMasks) -> int:
     """How many separate objects the paint mask of one frame (H, W) leaves out of the road."""
-    count, _ = cv2.connectedComponents((masks.road & ~masks.paint).astype(np.uint8), connectivity=4)
-    return int(count) - 1
+    height, width = masks.road.shape
+    bits = np.empty((height, words_across(width)), dtype=np.uint64)
+    pack_mask(masks.road & ~masks.paint, bits)
+    return count_regions(bits, width)
 
 
-def _closed(mask: NDArray[np.bool_], kernel_px: KernelSizes) -> NDArray[np.bool_]:
-    closed = cv2.morphologyEx(
-        mask.astype(np.uint8), cv2.MORPH_CLOSE, _ellipse(kernel_px.close_px), iterations=kernel_px.close_iterations
-    )
-    return np.asarray(closed > 0)
+class _FrameCleaner:
+    """The stages, for one frame after another of one size and in one thread: their masks are used again.
 
+    Args:
+        shape: (H, W) of the frames.
+        reference: the pixel that is most surely on the road.
+        kernel_px: sizes of the ellipses.
 
-def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fill what the mask encloses.
+    Attributes:
+        component: the road's region before closing and filling, after `take_component`.
+        road: the cleaned road, after `close_and_fill`.
+        paint: the road less the objects on it, after `leave_objects`.
+        rows: the rows outside which the latest of them is empty.
 
-    The flood starts on a ring of background around the frame: started on pixel (0, 0) itself, a road that covers this
-    pixel would turn into the whole frame, and one that reaches the upper edge would enclose a corner of sky.
+    Raises:
+        ValueError: `shape` is not two-dimensional, or `reference` lies outside it.
     """
-    background = cv2.copyMakeBorder((~mask).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-    cv2.floodFill(background, None, (0, 0), 0)
-    return mask | (background[1:-1, 1:-1] > 0)
+
+    def __init__(self, shape: tuple[int, ...], reference: Point, kernel_px: KernelSizes) -> None:
+        if len(shape) != 2:
+            raise ValueError(f"a road mask has two dimensions, this one has shape {shape}; pass one frame at a time")
+        self.height, self.width = shape
+        if not (0 <= reference.x < self.width and 0 <= reference.y < self.height):
+            raise ValueError(f"reference point {tuple(reference)} lies outside the {self.width}x{self.height} mask")
+        self.reference = reference
+        self.opening = ellipse(kernel_px.open_px)
+        self.closing = ellipse(kernel_px.close_px)
+        self.close_iterations = kernel_px.close_iterations
+        self.component, self.road, self.paint, self._spare, self._core = np.zeros(
+            (5, self.height, words_across(self.width)), dtype=np.uint64
+        )
+        self.rows = Rows(0, 0)
+
+    def clean(self, raw: NDArray[np.bool_], masks: CleanedMasks) -> None:
+        """All stages on one raw mask (H, W); the results are written into `masks`, all False before.
+
+        Where the two are one array, the objects are not looked for.
+        """
+        self.take_component(raw)
+        self.close_and_fill()
+        unpack_mask(self.road, masks.road)
+        if masks.paint is not masks.road:
+            self.leave_objects()
+            unpack_mask(self.paint, masks.paint)
+
+    def take_component(self, raw: NDArray[np.bool_]) -> None:
+        """Stages 1 and 2: open, and keep the region at the reference point or the largest."""
+        rows = pack_mask(raw, self.road)
+        erode(self.road, self._spare, self.width, rows, self.opening)
+        dilate(self._spare, self.road, self.width, rows, self.opening)
+        self.rows = keep_region(self.road, self.component, self.width, rows, *self.reference)
+
+    def close_and_fill(self) -> None:
+        """Stages 3 and 4."""
+        reach = self.close_iterations * self.closing.radius
+        self.rows = Rows(max(0, self.rows.first - reach), min(self.height, self.rows.last + reach))
+        source, target, other = self.component, self._spare, self.road
+        for operation in (dilate, erode):
+            for _ in range(self.close_iterations):
+                operation(source, target, self.width, self.rows, self.closing)
+                source, target, other = target, other, target
+        # An even number of operations: the last one wrote into `road`, unless there was none.
+        if self.close_iterations == 0:
+            self.road[:] = self.component
+        fill_holes(self.road, self.width, self.rows)
+
+    def leave_objects(self) -> None:
+        """Take the holes of `component` that are objects out of `road`."""
+        self.paint[:] = self.road
+        holes = self._spare
+        np.bitwise_and(self.road, self.component, out=holes)
+        np.bitwise_xor(self.road, holes, out=holes)
+        shape = ellipse(_object_diameter_px(self.height))
+        # A hole that the ellipse fits into spans its middle row and column, or the half of them within the frame.
+        least_px = min(shape.radius + 1, self.height, self.width)
+        regions, wide, rows = wide_regions(holes, self.width, self.rows, least_px)
+        if rows.first == rows.last:
+            return
+        # Outside the frame counts as hole, so that a hole cut by the frame's edge is not made thinner by it. Of an
+        # opening the erosion suffices: what dilation adds around a pixel belongs to the same hole.
+        erode(holes, self._core, self.width, rows, shape)
+        clear_regions_with(self._core, regions, wide, self.rows, self.paint)
+
+    def masked(self, bits: Bits) -> NDArray[np.bool_]:
+        """One of the masks as (H, W) bool."""
+        mask = np.zeros((self.height, self.width), dtype=np.bool_)
+        unpack_mask(bits, mask)
+        return mask
+
+
+def _no_masks(shape: tuple[int, ...], *, fill_all_holes: bool) -> CleanedMasks:
+    """Masks to be filled in; with all holes filled, the paint mask is the road mask."""
+    road = np.zeros(shape, dtype=np.bool_)
+    return CleanedMasks(road, road if fill_all_holes else np.zeros(shape, dtype=np.bool_))
 
 
 def _object_diameter_px(height: int) -> int:
     """Odd diameter of the ellipse that tells objects from markings in a frame of this height."""
     return 2 * int(OBJECT_DIAMETER_SHARE * height / 2) + 1
-
-
-def _ellipse(diameter_px: int) -> NDArray[np.uint8]:
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter_px, diameter_px)), dtype=np.uint8)

@@ -1,6 +1,6 @@
 """The files of one segmented clip, and the statistics that are shown beside them.
 
-Called by the segmentation stage and by the command line; `read_masks` by every stage that needs the masks again. The
+Called by the segmentation stage and by the command line; `read_masks` by whoever needs the masks again. The
 VideoPainter folder is `vp_folder.py`; no mask is made or changed here.
 
 What one item's folder holds:
@@ -8,7 +8,7 @@ What one item's folder holds:
 | file | content |
 |---|---|
 | `masks/00000.png` ... | paint mask of each frame, 8-bit grey, 0 keep, 255 paint |
-| `masks.npz` | road and paint masks as packed bits; the platform's own form |
+| `masks.lpm` | road and paint masks as compressed bits; the platform's own form, see `write_masks` |
 | `all_masks.npz` | key `arr_0`, (T, H, W) uint8, 1 = paint; VideoPainter's form |
 | `overlay.mp4` | the clip with the paint mask in green and its outline; objects on the road stay untinted |
 | `preview.png` | the overlay at the clip's start, middle and end, side by side |
@@ -19,21 +19,39 @@ from __future__ import annotations
 
 import csv
 import io
-import zipfile
+import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
+import zstandard
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from lanepaint_assets.clips.encoding import write_video
 from lanepaint_assets.clips.pictures import write_picture
-from lanepaint_assets.segmentation.cleanup import CleanedMasks, count_objects
+from lanepaint_assets.segmentation.bit_components import count_regions
+from lanepaint_assets.segmentation.bit_masks import (
+    Bits,
+    default_workers,
+    for_each_frame,
+    pack_mask,
+    unpack_video,
+    words_across,
+)
+from lanepaint_assets.segmentation.npz_masks import write_npz_masks
 from lanepaint_assets.segmentation.plausibility import Plausibility, road_plausibility
 
-MASKS_FILE = "masks.npz"
+MASKS_FILE = "masks.lpm"
+# The first bytes of that file: what it is, and the version of its form.
+MASKS_MAGIC = b"lanepaint masks 1\n"
+# Higher levels of zstd take longer and gain nothing on masks.
+ZSTD_LEVEL = 1
 ALL_MASKS_FILE = "all_masks.npz"
 OVERLAY_FILE = "overlay.mp4"
 # The overlay is looked at, not measured: three times as fast as the encoder's default, at twice the size.
@@ -47,16 +65,35 @@ OUTLINE_GREEN = (0, 255, 120)
 OBJECT_AMBER = (255, 193, 70)
 # Enough to see where the mask lies, little enough to judge the markings beneath it.
 TINT = 0.35
+# (256, 1, 3): what every value of each channel becomes under the tint.
+_TINTED = np.rint(np.arange(256)[:, None, None] * (1 - TINT) + np.array(ROAD_GREEN) * TINT).astype(np.uint8)
+
+WHITE = np.uint8(255)
 
 PREVIEW_FRAME_WIDTH_PX = 480
 
 
 @dataclass(frozen=True, eq=False)
 class VideoMasks:
-    """Masks of a clip: `road` and `paint`, each (T, H, W) bool; `paint` is a subset of `road`."""
+    """Masks of a clip: `road` and `paint`, each (T, H, W) bool, not to be changed; `paint` is a subset of `road`."""
 
     road: NDArray[np.bool_]
     paint: NDArray[np.bool_]
+
+    @cached_property
+    def bits(self) -> Bits:
+        """(T, 2, H, words): `road`, then where `paint` differs from it; packed once for statistics and file."""
+        frames, height, width = self.road.shape
+        bits = np.empty((frames, 2, height, words_across(width)), dtype=np.uint64)
+
+        def pack(index: int) -> None:
+            road, unpainted = bits[index]
+            pack_mask(self.road[index], road)
+            pack_mask(self.paint[index], unpainted)
+            np.bitwise_xor(road, unpainted, out=unpainted)
+
+        for_each_frame(frames, pack)
+        return bits
 
     def __post_init__(self) -> None:
         if self.road.shape != self.paint.shape or self.road.ndim != 3:
@@ -132,7 +169,7 @@ def write_segmentation(
     statistics = mask_statistics(masks, rate_hz, road_plausibility(frames, masks.road))
     write_mask_pictures(folder / PICTURES_FOLDER, masks.paint)
     write_masks(folder / MASKS_FILE, masks)
-    np.savez_compressed(folder / ALL_MASKS_FILE, masks.paint.astype(np.uint8))
+    write_npz_masks(folder / ALL_MASKS_FILE, masks.paint)
     write_video(folder / OVERLAY_FILE, overlay_frames(frames, masks), rate_hz, crf=OVERLAY_CRF, preset=OVERLAY_PRESET)
     write_picture(folder / PREVIEW_FILE, preview(frames, masks))
     _write_metadata(folder / METADATA_FILE, statistics, timings_s or {})
@@ -142,8 +179,13 @@ def write_segmentation(
 def mask_statistics(masks: VideoMasks, rate_hz: float, plausibility: Plausibility) -> SegmentationStatistics:
     """Statistics of a clip's masks with at least one frame, the judgement on them included."""
     frames, height, width = masks.road.shape
-    road_share = masks.road.mean(axis=(1, 2))
-    overlaps = [_iou(before, after) for before, after in zip(masks.road[:-1], masks.road[1:], strict=True)] or [1.0]
+    road, unpainted = masks.bits[:, 0], masks.bits[:, 1]
+    road_px = _count(road)
+    # Of two masks, the pixels in both are their union less those that are in one alone.
+    different_px = _count(road[:-1] ^ road[1:])
+    union_px = (road_px[:-1] + road_px[1:] + different_px) // 2
+    overlaps = np.where(union_px > 0, 1 - different_px / np.maximum(union_px, 1), 1.0) if frames > 1 else np.ones(1)
+    road_share = road_px / (height * width)
     return SegmentationStatistics(
         frames=frames,
         width=width,
@@ -152,13 +194,11 @@ def mask_statistics(masks: VideoMasks, rate_hz: float, plausibility: Plausibilit
         road_share_mean=float(road_share.mean()),
         road_share_min=float(road_share.min()),
         road_share_max=float(road_share.max()),
-        paint_share_mean=float(masks.paint.mean()),
-        empty_frames=int(np.count_nonzero(road_share == 0)),
-        object_holes=sum(
-            count_objects(CleanedMasks(road, paint)) for road, paint in zip(masks.road, masks.paint, strict=True)
-        ),
-        temporal_iou_mean=float(np.mean(overlaps)),
-        temporal_iou_min=float(np.min(overlaps)),
+        paint_share_mean=float(_count(road ^ unpainted).mean() / (height * width)),
+        empty_frames=int(np.count_nonzero(road_px == 0)),
+        object_holes=sum(count_regions(objects, width) for objects in road & unpainted),
+        temporal_iou_mean=float(overlaps.mean()),
+        temporal_iou_min=float(overlaps.min()),
         confidence=plausibility.confidence,
         doubt=plausibility.reason,
     )
@@ -168,57 +208,82 @@ def write_mask_pictures(folder: Path, paint: NDArray[np.bool_], stems: list[str]
     """Write (T, H, W) masks as 8-bit PNGs, 0 keep and 255 paint, named `00000.png` and on, or by `stems`."""
     folder.mkdir(parents=True, exist_ok=True)
     names = stems or [f"{index:05d}" for index in range(paint.shape[0])]
-    for name, mask in zip(names, paint, strict=True):
-        write_picture(folder / f"{name}.png", mask.astype(np.uint8) * 255)
+    if len(names) != len(paint):
+        raise ValueError(f"{len(paint)} masks cannot be written under {len(names)} names")
+    for_each_frame(len(names), lambda index: write_picture(folder / f"{names[index]}.png", paint[index] * WHITE))
+
+
+class _MasksHeader(BaseModel):
+    """The second line of a masks file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt]
+    planes: tuple[Literal["road"], Literal["unpainted"]] = ("road", "unpainted")
 
 
 def write_masks(path: Path, masks: VideoMasks) -> None:
-    """Write `masks.npz`: keys `road` and `paint` (bits packed along the flattened masks) and `shape` (T, H, W)."""
-    np.savez_compressed(
-        path,
-        road=np.packbits(masks.road),
-        paint=np.packbits(masks.paint),
-        shape=np.asarray(masks.road.shape, dtype=np.int64),
-    )
+    """Write a masks file: the line `MASKS_MAGIC`, a line of JSON (`shape`, `planes`), a zstd frame with a checksum.
+
+    The frame holds `VideoMasks.bits` as little-endian words: (T, 2, H, words), pixel x in bit x % 64 of word x // 64.
+    The second plane is where the two masks differ, which is next to nothing.
+    """
+    header = _MasksHeader(shape=masks.road.shape).model_dump_json().encode() + b"\n"
+    words = masks.bits.astype("<u8", copy=False)
+    frame = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(words.reshape(-1).data)
+    path.write_bytes(MASKS_MAGIC + header + frame)
 
 
 def read_masks(path: Path) -> VideoMasks:
     """Read what `write_masks` wrote.
 
     Raises:
-        MasksFileError: the file is no such archive, is truncated, or its parts contradict each other.
+        MasksFileError: the file is none of these, is truncated or damaged, or its parts contradict each other.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            shape = tuple(int(size) for size in archive["shape"])
-            road, paint = archive["road"], archive["paint"]
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
-        raise MasksFileError(f"{path}: not a readable masks archive ({error}); materialize road_masks again") from error
-    size = int(np.prod(shape))
-    if len(shape) != 3 or road.size * 8 < size or paint.size * 8 < size:
+        data = path.read_bytes()
+    except OSError as error:
+        raise MasksFileError(f"{path}: not readable ({error}); materialize road_masks again") from error
+    if not data.startswith(MASKS_MAGIC):
         raise MasksFileError(
-            f"{path}: {road.size} and {paint.size} bytes are too few for masks of shape {shape}; "
-            "materialize road_masks again"
+            f"{path}: begins with {data[: len(MASKS_MAGIC)]!r}, not with {MASKS_MAGIC!r}; materialize road_masks again"
         )
-    return VideoMasks(
-        np.unpackbits(road, count=size).reshape(shape).astype(np.bool_),
-        np.unpackbits(paint, count=size).reshape(shape).astype(np.bool_),
-    )
+    end = data.find(b"\n", len(MASKS_MAGIC)) + 1
+    try:
+        header = _MasksHeader.model_validate_json(data[len(MASKS_MAGIC) : end])
+        frames, height, width = header.shape
+        shape = (frames, 2, height, words_across(width))
+        size = zstandard.get_frame_parameters(data[end:]).content_size
+        # Before decompressing: a damaged size could ask for any amount of memory.
+        if size != 8 * math.prod(shape):
+            raise MasksFileError(
+                f"{path}: {size} bytes of bits contradict its shape {header.shape}; materialize road_masks again"
+            )
+        words = zstandard.ZstdDecompressor().decompress(memoryview(data)[end:], allow_extra_data=False)
+    except (zstandard.ZstdError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise MasksFileError(f"{path}: truncated or damaged ({reason}); materialize road_masks again") from error
+    bits = np.frombuffer(words, dtype="<u8").astype(np.uint64, copy=False).reshape(shape)
+    road, unpainted = bits[:, 0], bits[:, 1]
+    return VideoMasks(unpack_video(road, width), unpack_video(road ^ unpainted, width))
 
 
 def overlay_frames(frames: NDArray[np.uint8], masks: VideoMasks) -> Iterator[NDArray[np.uint8]]:
-    """The clip's frames with the paint mask in green, one (H, W, 3) picture at a time."""
-    for frame, road, paint in zip(frames, masks.road, masks.paint, strict=True):
-        yield draw_masks(frame, road, paint)
+    """The clip's frames with the paint mask in green, one (H, W, 3) picture at a time, drawn some ahead."""
+    ahead = 2 * default_workers()
+    with ThreadPoolExecutor(max_workers=default_workers()) as pool:
+        for start in range(0, len(frames), ahead):
+            part = slice(start, start + ahead)
+            yield from pool.map(draw_masks, frames[part], masks.road[part], masks.paint[part])
 
 
 def draw_masks(frame: NDArray[np.uint8], road: NDArray[np.bool_], paint: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """One sRGB frame (H, W, 3) with `paint` tinted and outlined in green; objects on the road outlined in amber."""
-    tinted = cv2.addWeighted(frame, 1 - TINT, np.full_like(frame, ROAD_GREEN), TINT, 0)
-    drawn = np.where(paint[..., None], tinted, frame)
+    drawn = frame.copy()
+    cv2.copyTo(cv2.LUT(frame, _TINTED), paint.view(np.uint8), drawn)
     line_px = max(1, round(frame.shape[0] / 360))
     for mask, color in ((road, OUTLINE_GREEN), (road & ~paint, OBJECT_AMBER)):
-        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
         cv2.drawContours(drawn, contours, -1, color, line_px, cv2.LINE_AA)
     return drawn
 
@@ -243,6 +308,6 @@ def _write_metadata(path: Path, statistics: SegmentationStatistics, timings_s: M
     path.write_text(text.getvalue(), encoding="utf-8")
 
 
-def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    union = int(np.count_nonzero(first | second))
-    return int(np.count_nonzero(first & second)) / union if union else 1.0
+def _count(bits: Bits) -> NDArray[np.int64]:
+    """(T,), pixels that are set in each of (T, H, words)."""
+    return np.asarray(np.bitwise_count(bits).sum(axis=(1, 2), dtype=np.int64))

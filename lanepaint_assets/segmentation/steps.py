@@ -19,10 +19,8 @@ from lanepaint_assets.store.items import ItemError, ItemOutput, ItemTask, Partit
 from lanepaint_assets.store.upstream import needs
 
 # Raise when clean-up, storage or the folder's content changes.
-ROAD_MASKS_VERSION = "2"
-VP_INPUTS_VERSION = "1"
-
-MASKS_FILE = "masks.npz"
+ROAD_MASKS_VERSION = "3"
+VP_INPUTS_VERSION = "2"
 
 # The caption column of meta.csv before any edit: VideoPainter wants one, the edit replaces it.
 SOURCE_CAPTION = "road seen from a driving car"
@@ -31,6 +29,7 @@ SOURCE_CAPTION = "road seen from a driving car"
 def road_mask_tasks(platform: Platform, reader: ChunkReader) -> list[ItemTask]:
     """One task a clip."""
     entry = platform.entry("segmenter")
+    checkpoints = platform.checkpoint_digests("segmenter")
     tasks = []
     for key in reader.clip_keys:
         need = needs({"raw_clips": (reader.clips, key)})
@@ -42,6 +41,7 @@ def road_mask_tasks(platform: Platform, reader: ChunkReader) -> list[ItemTask]:
                     item_key=key,
                     upstream=need.fingerprints,
                     engine=entry.label,
+                    checkpoints=checkpoints,
                     params={
                         "algorithm": ROAD_MASKS_VERSION,
                         "fill_all_holes": platform.settings.fill_all_holes,
@@ -78,6 +78,8 @@ def make_segmentation(platform: Platform, chunk: str, run_id: str, assets: set[s
 
 
 def _make_road_masks(platform: Platform, reader: ChunkReader, run_id: str, vp_scratch: Path | None) -> PartitionOutcome:
+    entry = platform.entry("segmenter")
+
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
         from lanepaint_assets.segmentation.cleanup import clean_video_masks
         from lanepaint_assets.segmentation.outputs import VideoMasks, write_segmentation
@@ -91,6 +93,8 @@ def _make_road_masks(platform: Platform, reader: ChunkReader, run_id: str, vp_sc
         segmented = perf_counter()
         masks = clean_video_masks(raw, fill_all_holes=platform.settings.fill_all_holes)
         cleaned = perf_counter()
+        if not masks.road.any():
+            raise ItemError(f"{entry.label} found no road in any of {len(clip.frames)} frames")
         timings = {"decode": decoded - started, "segment": segmented - decoded, "clean_up": cleaned - segmented}
         statistics = write_segmentation(
             folder, clip.frames, VideoMasks(road=masks.road, paint=masks.paint), clip.grid.rate_hz, timings_s=timings
@@ -146,7 +150,7 @@ def _make_vp_inputs(platform: Platform, reader: ChunkReader, run_id: str, prepar
     masks = reader.manifest("road_masks")
 
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
-        from lanepaint_assets.segmentation.outputs import read_masks
+        from lanepaint_assets.segmentation.outputs import MASKS_FILE, read_masks
         from lanepaint_assets.segmentation.vp_folder import video_painter_id, write_vp_folder
 
         started = perf_counter()

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanepaint_assets.clips.encoding import write_video
+from lanepaint_assets.segmentation.npz_masks import write_npz_masks
 
 META_FILE = "meta.csv"
 META_COLUMNS = ("path", "start_frame", "end_frame", "fps", "mask_id", "caption")
@@ -105,7 +106,7 @@ def write_vp_folder(
     video_path = _video_path(folder, video_id)
     masks_path.parent.mkdir(parents=True, exist_ok=True)
     video_path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(masks_path, paint_masks.astype(np.uint8) * np.uint8(PAINT_MASK_ID))
+    write_npz_masks(masks_path, paint_masks, PAINT_MASK_ID)
     write_video(video_path, frames, rate_hz)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

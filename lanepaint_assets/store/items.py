@@ -36,6 +36,10 @@ class ItemError(Exception):
     """An item cannot be made, for a reason that people should read as it stands."""
 
 
+class StepError(Exception):
+    """Nothing of the step can be made, for a reason that is no item's own and that people should read as it stands."""
+
+
 @dataclass(frozen=True)
 class ItemTask:
     """One item that the catalogue calls for.
@@ -64,7 +68,10 @@ class ItemOutput:
 
 
 Compute = Callable[[ItemTask, Path], ItemOutput]
-"""Makes one item's files below an empty local folder. Raises ItemError (or any Exception) where it cannot."""
+"""Makes one item's files below an empty local folder.
+
+Raises ItemError (or any Exception) where it cannot, StepError where no item can be made.
+"""
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,7 @@ def run_items(
         progress: by default a bar on a terminal's standard error.
 
     Raises:
+        StepError: no item can be made; those that were being made are not recorded.
         StoreError: the manifest cannot be read or written.
         ValueError: two tasks share a key, or one has a key that may not enter a path.
         OSError: a finished item cannot be written.
@@ -243,6 +251,8 @@ class _Run:
         except ItemError as error:
             log.warning("%s of %s: %s failed: %s", self.asset, self.chunk, task.key, error)
             return self._failed(task, str(error), time.monotonic() - started)
+        except StepError:
+            raise
         except Exception as error:
             log.exception("%s of %s: %s failed", self.asset, self.chunk, task.key)
             return self._failed(task, f"{type(error).__name__}: {error}", time.monotonic() - started)

@@ -58,6 +58,7 @@ def make_training_samples(platform: Platform, chunk: str, run_id: str) -> Partit
     segmenter, inspector = platform.entry("segmenter"), platform.entry("inspector")
     settings = platform.settings
     engines = f"{segmenter.label} + {inspector.label}"
+    checkpoints = platform.checkpoint_digests("segmenter", "inspector")
     tasks = []
     for key in reader.clip_keys:
         need = needs({"raw_clips": (reader.clips, key)})
@@ -69,6 +70,7 @@ def make_training_samples(platform: Platform, chunk: str, run_id: str) -> Partit
                     item_key=key,
                     upstream=need.fingerprints,
                     engine=engines,
+                    checkpoints=checkpoints,
                     params={
                         "algorithm": TRAINING_SAMPLES_VERSION,
                         "frame_interval_us": round(settings.training_frame_interval_s * 1e6),

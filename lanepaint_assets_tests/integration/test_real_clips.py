@@ -13,7 +13,7 @@ import pytest
 
 from lanepaint_assets.clips.decoding import read_all_frames
 from lanepaint_assets.jobs import STAGE_ASSETS
-from lanepaint_assets.segmentation.outputs import read_masks
+from lanepaint_assets.segmentation.outputs import MASKS_FILE, read_masks
 from lanepaint_assets.store.artifacts import ArtifactStore
 from lanepaint_assets.store.layout import CHUNK_ROW
 from lanepaint_assets_tests.fixtures import assert_files_are_whole
@@ -62,7 +62,7 @@ def _assert_complete(root: Path, told: str, prompts: set[str]) -> None:
     (clip,) = store.manifest("raw_clips", chunk).rows.values()
     frames = clip.facts["grid_frames"]
     (masks_row,) = store.manifest("road_masks", chunk).rows.values()
-    with store.local_file(masks_row, "masks.npz") as path:
+    with store.local_file(masks_row, MASKS_FILE) as path:
         masks = read_masks(path)
     assert len(masks.road) == frames
     # The camera stands on a motorway: road fills the picture's lower middle, and no sky is road.

@@ -7,6 +7,7 @@ from typing import get_args
 
 import pytest
 
+from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
 from lanepaint_assets.engines import ENGINES, EngineEntry, Role, chosen_engine, is_foundation_model
 from lanepaint_assets.settings import Settings, SettingsError
 
@@ -64,10 +65,20 @@ def test_a_family_without_an_engine_for_a_role_is_refused() -> None:
     assert "LANEPAINT_DRIVER" in str(refused.value)
 
 
-def test_an_engine_whose_extra_is_missing_names_the_installation() -> None:
-    entry = EngineEntry("segmenter", "ghost", "1", "lanepaint_assets_tests.no_such_module:Ghost", "sam2", "models")
-    with pytest.raises(SettingsError, match=r"'ghost' for LANEPAINT_SEGMENTER .*pip install 'lanepaint\[sam2\]'"):
+@pytest.mark.parametrize(
+    ("extra", "command"), [("qwen", r"pip install 'lanepaint\[qwen\]'"), ("sam2", "make install-sam2")]
+)
+def test_an_engine_whose_extra_is_missing_names_the_installation(extra: str, command: str) -> None:
+    entry = EngineEntry("segmenter", "ghost", "1", "lanepaint_assets_tests.no_such_module:Ghost", extra, "models")
+    with pytest.raises(SettingsError, match=f"'ghost' for LANEPAINT_SEGMENTER .*{command}"):
         entry.build()
+
+
+def test_settings_choose_the_checkpoint_file_of_an_engine() -> None:
+    entry = chosen_engine(Settings(segmenter="sam2", sam2_model="base_plus"), "segmenter")
+    assert entry.checkpoint is not None
+    assert entry.checkpoint.asset in CHECKPOINT_FOLDERS
+    assert entry.checkpoint.file_name(Settings(sam2_model="base_plus")) == "sam2.1_hiera_base_plus.pt"
 
 
 def test_labels_tell_cpu_engines_from_foundation_models() -> None:

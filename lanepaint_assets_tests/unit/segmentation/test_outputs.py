@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from lanepaint_assets.clips.pictures import read_picture
 from lanepaint_assets.segmentation.outputs import (
+    MASKS_FILE,
+    MASKS_MAGIC,
     MasksFileError,
     SegmentationStatistics,
     VideoMasks,
@@ -52,7 +54,7 @@ def test_every_file_is_written_and_holds_the_paint_mask(tmp_path: Path) -> None:
         assert archive["arr_0"].dtype == np.uint8
         assert np.array_equal(archive["arr_0"], masks.paint)
 
-    read = read_masks(tmp_path / "masks.npz")
+    read = read_masks(tmp_path / MASKS_FILE)
     assert np.array_equal(read.road, masks.road)
     assert np.array_equal(read.paint, masks.paint)
 
@@ -102,36 +104,75 @@ def test_the_overlay_tints_paint_and_leaves_objects_and_surroundings_as_they_are
     assert frames[0, 180, 100].tolist() == [90, 90, 90]
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 4), st.integers(1, 13), st.integers(1, 13), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 4), st.integers(0, 13), st.integers(0, 140), st.integers(0, 99))
 def test_masks_of_any_size_survive_packing(
     tmp_path_factory: pytest.TempPathFactory, frames: int, height: int, width: int, seed: int
 ) -> None:
     road = np.random.default_rng(seed).random((frames, height, width)) > 0.4
     paint = road & (np.random.default_rng(seed + 1).random(road.shape) > 0.4)
-    path = tmp_path_factory.mktemp("masks") / "masks.npz"
+    path = tmp_path_factory.mktemp("masks") / MASKS_FILE
     write_masks(path, VideoMasks(road, paint))
     read = read_masks(path)
     assert np.array_equal(read.road, road)
     assert np.array_equal(read.paint, paint)
 
 
+def test_the_file_of_masks_says_what_it_is_and_takes_few_bytes(tmp_path: Path) -> None:
+    _, masks = clip(20, 270, 480)
+    write_masks(tmp_path / MASKS_FILE, masks)
+    data = (tmp_path / MASKS_FILE).read_bytes()
+    lines = data.split(b"\n")
+    assert lines[0] == b"lanepaint masks 1"
+    assert lines[1] == b'{"shape":[20,270,480],"planes":["road","unpainted"]}'
+    assert len(data) < masks.road.size / 500
+
+
+def refused(path: Path, content: bytes, reason: str) -> None:
+    path.write_bytes(content)
+    with pytest.raises(MasksFileError, match=rf"masks\.lpm.*{reason}.*materialize road_masks again"):
+        read_masks(path)
+
+
 def test_unreadable_masks_are_refused_with_file_reason_and_remedy(tmp_path: Path) -> None:
-    path = tmp_path / "masks.npz"
-    for content in (b"", b"no archive"):
-        path.write_bytes(content)
-        with pytest.raises(MasksFileError, match=r"masks\.npz.*materialize road_masks again"):
-            read_masks(path)
+    path = tmp_path / MASKS_FILE
+    with pytest.raises(MasksFileError, match="not readable"):
+        read_masks(path)
+    for foreign in (b"", b"no masks", b"PK\x03\x04 an archive", MASKS_MAGIC[:-1]):
+        refused(path, foreign, "begins with")
     _, masks = clip()
     write_masks(path, masks)
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(MasksFileError):
-        read_masks(path)
-    np.savez(path, road=np.zeros(1, np.uint8), paint=np.zeros(1, np.uint8), shape=np.array([9, 9, 9]))
-    with pytest.raises(MasksFileError, match="too few"):
-        read_masks(path)
-    with pytest.raises(MasksFileError):
-        read_masks(tmp_path / "absent.npz")
+    good = path.read_bytes()
+    head, frame = good[: good.index(b"}") + 2], good[good.index(b"}") + 2 :]
+    for length in range(len(MASKS_MAGIC), len(good)):
+        refused(path, good[:length], "truncated or damaged")
+    refused(path, good + b"x", "truncated or damaged")
+    for shape in ("[4,48,65]", "[4,47,64]", "[5,48,64]", "[0,0,0]"):
+        refused(path, head.replace(b"[4,48,64]", shape.encode()) + frame, "contradict its shape")
+    for shape in ("[4,48]", "[4,48,-64]", "[4,48,1.5]", "null"):
+        refused(path, head.replace(b"[4,48,64]", shape.encode()) + frame, "damaged")
+    refused(path, head.replace(b"unpainted", b"vehicles") + frame, "damaged")
+
+
+def test_a_damaged_file_is_refused_or_harmless(tmp_path: Path) -> None:
+    path = tmp_path / MASKS_FILE
+    _, masks = clip()
+    write_masks(path, masks)
+    good = path.read_bytes()
+    refusals = 0
+    for place in range(len(good)):
+        damaged = bytearray(good)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        try:
+            read = read_masks(path)
+        except MasksFileError:
+            refusals += 1
+        else:
+            # A bit of the compressed form that means nothing.
+            assert np.array_equal(read.road, masks.road)
+            assert np.array_equal(read.paint, masks.paint)
+    assert refusals > 0.95 * len(good)
 
 
 def test_frames_and_masks_of_different_clips_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""Checkpoint files as engines read them: found, digested, and on this machine's disk.
+
+Called by the platform and by engines. What an observation of a whole folder says is `digest.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from functools import lru_cache
+from pathlib import Path
+
+from upath import UPath
+
+from lanepaint_assets.store.items import StepError
+
+BLOCK_BYTES = 1 << 22
+
+
+class CheckpointError(StepError):
+    """A checkpoint that cannot be used; the message names file, reason and remedy."""
+
+
+def local_file(path: UPath, cache: Path | None) -> Path:
+    """A checkpoint file on this machine's disk; one on an object store is copied to `cache`, once.
+
+    Raises:
+        CheckpointError: it is not there, or is remote and there is no cache.
+    """
+    if not path.exists():
+        raise CheckpointError(f"{path}: there is no such checkpoint; copy it there")
+    if path.protocol in ("", "file", "local"):
+        return Path(path.path)
+    if cache is None:
+        raise CheckpointError(f"{path}: a remote checkpoint needs a folder to be copied to")
+    copy = cache / file_digest(path)[:16] / path.name
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        partial = copy.with_suffix(".partial")
+        with path.open("rb") as source, partial.open("wb") as target:
+            shutil.copyfileobj(source, target, BLOCK_BYTES)
+        partial.rename(copy)
+    return copy
+
+
+def file_digest(path: UPath) -> str:
+    """SHA-256 of a checkpoint file's content, read once a process as long as its size and time stay.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    if not path.exists():
+        raise CheckpointError(f"{path}: there is no such checkpoint; copy it there")
+    state = path.stat()
+    return _digest(path, state.st_size, state.st_mtime)
+
+
+@lru_cache
+def _digest(path: UPath, size: int, time: float) -> str:  # noqa: ARG001  # size and time are what the cache asks
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
