@@ -82,6 +82,10 @@ class Timeline:
         return int(self.timestamps_us.size)
 
 
+# Several clips are decoded at a time, so a thread a core would only cost memory and waiting.
+DECODER_THREADS = 4
+
+
 @contextmanager
 def open_video_file(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Open `path` and choose its video stream (a cover picture does not count as one).
@@ -102,8 +106,9 @@ def open_video_file(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise InvalidClipError(f"the file cannot be read: {error.strerror or error}") from error
     with container:
         stream = _video_stream(container)
-        # Both of PyAV's ways of threading, on all cores: frame threads are what makes one-pass reading fast.
+        # Both of PyAV's ways of threading: frame threads are what makes one-pass reading fast.
         stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = DECODER_THREADS
         yield container, stream
 
 

@@ -93,14 +93,14 @@ def _make_road_masks(platform: Platform, reader: ChunkReader, run_id: str, vp_sc
         segmented = perf_counter()
         masks = clean_video_masks(raw, fill_all_holes=platform.settings.fill_all_holes)
         cleaned = perf_counter()
-        if not masks.road.any():
-            raise ItemError(f"{entry.label} found no road in any of {len(clip.frames)} frames")
         timings = {"decode": decoded - started, "segment": segmented - decoded, "clean_up": cleaned - segmented}
         statistics = write_segmentation(
             folder, clip.frames, VideoMasks(road=masks.road, paint=masks.paint), clip.grid.rate_hz, timings_s=timings
         )
         if statistics.confidence < platform.settings.min_road_confidence:
             raise ItemError(Plausibility(statistics.confidence, statistics.doubt).refusal)
+        if not masks.road.any():
+            raise ItemError(f"{entry.label} found no road in any of {len(clip.frames)} frames")
         if vp_scratch is not None:
             write_vp_folder(
                 vp_scratch / task.key,
