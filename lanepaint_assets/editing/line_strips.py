@@ -55,6 +55,7 @@ class LineStrip:
         pixels: (J, M, 2) where they are in the picture.
         light: (J, M, 3) linear light.
         valid: (J, M) inside the picture and the paint mask.
+        beyond: (J, M) inside the picture and the second mask that was asked for; nowhere without one.
     """
 
     grid: StripGrid
@@ -63,6 +64,7 @@ class LineStrip:
     pixels: Float32
     light: Float32
     valid: NDArray[np.bool_]
+    beyond: NDArray[np.bool_]
 
     def asphalt(self, low_m: float, high_m: float) -> Float32:
         """(J, 3) median colour of the valid columns between two distances from the line; NaN where most are not."""
@@ -119,6 +121,7 @@ def sample_strip(
     here_s: float,
     offset_m: Float,
     grid: StripGrid,
+    beyond: NDArray[np.bool_] | None = None,
 ) -> LineStrip:
     """Sample the strip of one line.
 
@@ -129,6 +132,7 @@ def sample_strip(
         course, pose, here_s: the road, the frame's pose and its s.
         offset_m: (J,) d of the line at `here_s + grid.ahead_m`.
         grid: stations and columns.
+        beyond: (H, W) ground off the mask whose cells are told apart, or None.
     """
     s = here_s + grid.ahead_m
     shape = (grid.count, grid.columns_m.size)
@@ -140,20 +144,27 @@ def sample_strip(
     at = pixels.reshape(*shape, 2).astype(np.float32)
     valid = seen.reshape(shape)
     light = np.empty((*shape, 3), np.float32)
-    _gather(np.ascontiguousarray(frame), mask, at, LINEAR_OF_BYTE, light, valid)
-    return LineStrip(grid, s, rig[..., :2], at, light, valid)
+    outside = np.zeros(shape, np.bool_) if beyond is None else valid.copy()
+    _gather(
+        np.ascontiguousarray(frame), mask, mask if beyond is None else beyond, at, LINEAR_OF_BYTE, light, valid, outside
+    )
+    return LineStrip(grid, s, rig[..., :2], at, light, valid, outside)
 
 
 @compiled()
 def _gather(
     frame: NDArray[np.uint8],
     mask: NDArray[np.bool_],
+    beyond: NDArray[np.bool_],
     pixels: NDArray[np.float32],
     to_linear: NDArray[np.float32],
     light: NDArray[np.float32],
     valid: NDArray[np.bool_],
+    outside: NDArray[np.bool_],
 ) -> None:
-    """Linear light between the four pixels around each place, the border's beyond it; `valid` loses what is off `mask`.
+    """Linear light between the four pixels around each place, the border's where the place is off the picture.
+
+    `valid` loses what is off `mask`, `outside` what is off `beyond`.
 
     Converting what is looked at is a tenth of the work of converting the frame.
     """
@@ -172,3 +183,5 @@ def _gather(
                 light[j, i, c] = top * (1.0 - fy) + bottom * fy
             if valid[j, i]:
                 valid[j, i] = mask[int(y + 0.5), int(x + 0.5)]
+            if outside[j, i]:
+                outside[j, i] = beyond[int(y + 0.5), int(x + 0.5)]

@@ -116,7 +116,7 @@ class ProceduralPainter:
             if track.measured and not analysis.shows_paint(i):
                 flags.append("no old paint was seen along it: it may be the road's edge")
             if not track.measured:
-                flags.append(f"not seen in the clip; placed {standard.lane_width_m:g} m from the other boundary")
+                flags.append(f"not seen in the clip; placed {analysis.lane_width_m:.2f} m from the other boundary")
             if instruction.style is not None and (reason := nonstandard_reason(style, standard)):
                 flags.append(reason)
             painted.append(PaintedLine(track.role, style, track.measured, tuple(flags)))

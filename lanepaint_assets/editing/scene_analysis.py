@@ -7,7 +7,7 @@ is here. New paint is not.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -21,7 +21,9 @@ from lanepaint_assets.editing.line_strips import LineStrip, sample_strip
 from lanepaint_assets.editing.marking_map import MarkingMap
 from lanepaint_assets.editing.marking_removal import CleanBand, clean_band
 from lanepaint_assets.editing.marking_standards import MarkingStandard
+from lanepaint_assets.editing.mask_reach import ReachVotes, Seen, beyond_mask, limit_to_reached, look_beyond
 from lanepaint_assets.editing.occlusion import Occlusion, RoadLook
+from lanepaint_assets.editing.placed_lines import moved_onto_road
 from lanepaint_assets.editing.road_band import band_pixels, course_view, pitched, pixel_rays, soft_paint_mask
 from lanepaint_assets.editing.road_course import STEP_M, RigPose, RoadCourse, body_pitch, course_of, plan_poses
 from lanepaint_assets.editing.road_surface import SURFACE_GRID, Surface, surface_of, without_lasting
@@ -44,7 +46,8 @@ _OLD_MARGIN_M = 0.05
 _UNMEASURED_WIDTH_M = 0.20
 
 # Less of a line's way than this with a stroke on it is chance: even worn dashes of 2 m in 9 m show a fifth.
-_MARKED_SHARE = 0.06
+# Where no line was measured, the rim of gravel shows that often, too.
+_MARKED_SHARE, _MARKED_SHARE_UNSEEN = 0.06, 0.25
 
 
 class LineSource(Protocol):
@@ -104,6 +107,7 @@ def analyse_scene(scene: EditScene, lines: LineSource, standard: MarkingStandard
     fits, tracks = register_frames(
         scene.frames, scene.paint_masks, scene.camera, course, poses, tracks, pitches, scene.ego.quality == "recorded"
     )
+    tracks = moved_onto_road(tracks, len(fits), lambda k, track: _strip(scene, course, fits[k], k, track))
     # 3. Find the old markings over the whole clip; other lines without any are kerbs, seams or the road's edge.
     survey = _survey(scene, course, fits, tracks)
     share = survey.markings.marked_share()
@@ -164,33 +168,61 @@ class _Survey:
     surfaces: tuple[Surface, ...]
     markings: MarkingMap
     occlusions: tuple[Occlusion, ...]
+    # Of every frame (L, J, M): cells of its strips that show road, on the paint mask or beyond it.
+    reached: tuple[NDArray[np.bool_], ...]
+
+
+def _strip(
+    scene: EditScene,
+    course: RoadCourse,
+    fit: FrameFit,
+    k: int,
+    track: LaneTrack,
+    beyond: NDArray[np.bool_] | None = None,
+) -> LineStrip:
+    """A line in frame k."""
+    here = course.along(fit.pose)
+    return sample_strip(
+        scene.frames[k],
+        scene.paint_masks[k],
+        pitched(scene.camera, fit.pitch_down_rad),
+        course,
+        fit.pose,
+        here,
+        track.at(here + SURFACE_GRID.ahead_m),
+        SURFACE_GRID,
+        beyond,
+    )
 
 
 def _survey(scene: EditScene, course: RoadCourse, fits: tuple[FrameFit, ...], tracks: tuple[LaneTrack, ...]) -> _Survey:
     inner = tuple(0 if float(np.median(track.offset_m)) > 0 else 1 for track in tracks)
 
-    def sample(k: int) -> tuple[list[LineStrip], Surface]:
-        fit = fits[k]
-        here = course.along(fit.pose)
-        camera = pitched(scene.camera, fit.pitch_down_rad)
-        stations = here + SURFACE_GRID.ahead_m
-        frame, mask = scene.frames[k], scene.paint_masks[k]
-        strips = [
-            sample_strip(frame, mask, camera, course, fit.pose, here, t.at(stations), SURFACE_GRID) for t in tracks
+    def sample(k: int) -> tuple[list[LineStrip], list[Seen], Surface]:
+        here = course.along(fits[k].pose)
+        beyond = beyond_mask(scene.paint_masks[k])
+        strips = [_strip(scene, course, fits[k], k, track, beyond) for track in tracks]
+        seen = [
+            look_beyond(strip, side, _old_half_width_m(t), t.s_range_m if t.measured else (0.0, 0.0))
+            for strip, side, t in zip(strips, inner, tracks, strict=True)
         ]
-        return strips, surface_of(strips, here, inner)
+        surface = surface_of(strips, here, inner)
+        widened = [replace(strip, valid=strip.valid | one.road) for strip, one in zip(strips, seen, strict=True)]
+        return widened, seen, surface
 
     markings = MarkingMap(len(tracks), course.length_m)
     look = RoadLook(SURFACE_GRID, course.length_m)
     ego = [i for i, track in enumerate(tracks) if track.role != "other"]
     inner_of_ego = [inner[i] for i in ego]
+    votes = ReachVotes(len(tracks), course.length_m)
     surfaces = []
-    for strips, surface in in_order(sample, len(fits)):
+    for strips, seen, surface in in_order(sample, len(fits)):
         look.add(strips, surface.sides[ego, :, inner_of_ego])
         for i, strip in enumerate(strips):
             markings.add(i, strip, surface.sides[i].mean(axis=1))
         surfaces.append(surface)
-    return _Survey(without_lasting(surfaces), markings, look.occlusions())
+        votes.add(seen, np.stack([strip.valid for strip in strips]), strips[0].s)
+    return _Survey(without_lasting(surfaces), markings, look.occlusions(), votes.reached())
 
 
 def _cleaned(
@@ -203,7 +235,8 @@ def _cleaned(
 ) -> tuple[CleanBand, ...]:
     removal = survey.markings.removal([_old_half_width_m(track) for track in tracks])
     # Nothing to take away along a boundary without old paint.
-    removal[survey.markings.marked_share() <= _MARKED_SHARE] = 0.0
+    enough = np.where([track.measured for track in tracks], _MARKED_SHARE, _MARKED_SHARE_UNSEEN)
+    removal[survey.markings.marked_share() <= enough] = 0.0
     removal = removal[kept]
     rays = pixel_rays(scene.camera)
     kept_lines = np.asarray(kept, dtype=np.int16)
@@ -214,9 +247,11 @@ def _cleaned(
         view = course_view(course, fit.pose)
         at = view.first_s + np.arange(len(view.points), dtype=np.float64) * STEP_M
         offsets = np.stack([tracks[i].at(at) for i in kept])
-        pixels = band_pixels(rays, scene.camera, fit.pitch_down_rad, mask, view, offsets, _BAND_M)
-        lines = kept_lines[pixels.line]
-        survey.occlusions[k].dim(course.along(fit.pose), lines, pixels.s, pixels.m, pixels.alpha)
+        grown = soft_paint_mask(scene.paint_masks[k] | beyond_mask(scene.paint_masks[k]))
+        pixels = band_pixels(rays, scene.camera, fit.pitch_down_rad, grown, view, offsets, _BAND_M)
+        here = course.along(fit.pose)
+        limit_to_reached(pixels, mask, survey.reached[k][kept], here)
+        survey.occlusions[k].dim(here, kept_lines[pixels.line], pixels.s, pixels.m, pixels.alpha)
         surface = survey.surfaces[k].of_lines(kept)
         return clean_band(linear_frame(scene.frames[k]), mask, pixels, surface, removal)
 

@@ -22,6 +22,8 @@ Float32 = NDArray[np.float32]
 # Votes are counted on cells of this size: as wide as the narrowest stroke, and short against any dash.
 VOTE_ACROSS_M = 0.10
 VOTE_ALONG_M = 0.8
+# Bins beyond both sides of the grid, 8 m: a course may bend out of it.
+MARGIN_BINS = 80
 # A vehicle that follows its lane stands within 9 degrees of it, lane changes included; mostly within this spread.
 MAX_HEADING = 0.16
 HEADING_SPREAD = 0.06
@@ -41,6 +43,8 @@ UNDER_VEHICLE_SHARE = 0.15
 MIN_LINE_SPACING_M = 1.0
 # A line needs this much paint along it, metres: less than the shortest dash at full strength (UK: 1 m) twice.
 MIN_PAINT_M = 1.8
+# A shorter way, less than a dash and its gap, tells no share of paint.
+MIN_SHARE_WAY_M = 8.0
 
 # Bending is counted in metres over this length: powers of x over it are of one size.
 BEND_SCALE_M = 20.0
@@ -52,6 +56,8 @@ JOINT_HOLD = (0.5, 1.0, 6.0)
 JOINT_STEPS = ((18.0, 0.45), (25.0, 0.30), (32.0, 0.30), (100.0, 0.30))
 # Evidence farther than this from the curve counts half.
 OFF_CURVE_M = 0.08
+# Where clutter beside a line is counted, metres from its middle.
+BESIDE_M = (0.5, 1.3)
 # Errors double their variance from here on, and go on growing with the distance.
 TRUSTED_LOOK_M = 20.0
 # A cell of the strip; no scatter is known better.
@@ -72,6 +78,7 @@ class CurveFit:
         residual_m: typical distance of the evidence from the curve.
         contrast_ratio: evidence on the line over evidence beside it.
         covariance: (4, 4) of the coefficients, from the evidence's scatter and from how roads bend.
+        paint_share: of its way within `TRUSTED_LOOK_M`, evidence covers this share; 1 where that way is too short.
     """
 
     coefficients: Float
@@ -80,6 +87,7 @@ class CurveFit:
     residual_m: float
     contrast_ratio: float
     covariance: Float
+    paint_share: float
 
 
 @compiled()
@@ -157,9 +165,8 @@ def shared_course(evidence: Float32, grid: GroundGrid) -> tuple[Float, Float, fl
     pooled, x = _pooled(evidence, grid)
     # Columns fall in y, so a course bending to the left (y growing) moves evidence to smaller columns; adding its shift
     # back gathers a line in one bin.
-    bins = pooled.shape[1] + 160
-    pad = (bins - pooled.shape[1]) // 2
-    y_first = grid.y_max_m - (0.5 - pad) * VOTE_ACROSS_M
+    bins = pooled.shape[1] + 2 * MARGIN_BINS
+    y_first = _first_offset_m(grid)
     offsets = y_first - VOTE_ACROSS_M * np.arange(bins)
     shares = np.where(np.abs(offsets) < UNDER_VEHICLE_M, UNDER_VEHICLE_SHARE, 1.0)
     headings = np.linspace(-MAX_HEADING, MAX_HEADING, 33)
@@ -178,6 +185,23 @@ def shared_course(evidence: Float32, grid: GroundGrid) -> tuple[Float, Float, fl
     votes = np.zeros(bins)
     _vote(pooled, x, h, k, s, VOTE_ACROSS_M, shares, votes)
     return np.array([0.0, h, k / 2.0, s / 6.0]), votes * VOTE_ALONG_M, y_first
+
+
+def course_votes(evidence: Float32, grid: GroundGrid, course: Float) -> tuple[Float, float]:
+    """Paint along each offset from a known course.
+
+    Returns:
+        (bins,) metres, and the rig y of bin 0, as `shared_course` gives them.
+    """
+    pooled, x = _pooled(evidence, grid)
+    votes = np.zeros(pooled.shape[1] + 2 * MARGIN_BINS)
+    _vote(pooled, x, course[1], 2.0 * course[2], 6.0 * course[3], VOTE_ACROSS_M, np.ones(votes.size), votes)
+    return votes * VOTE_ALONG_M, _first_offset_m(grid)
+
+
+def _first_offset_m(grid: GroundGrid) -> float:
+    """Rig y of bin 0 of the votes."""
+    return grid.y_max_m - (0.5 - MARGIN_BINS) * VOTE_ACROSS_M
 
 
 def line_offsets(votes_m: Float, y_first: float) -> list[tuple[float, float]]:
@@ -217,36 +241,47 @@ class _Followed:
     Attributes:
         x_m: rig x; `off_m` the evidence's middle left of the curve; `strength` its weight.
         design: (N, 4) powers of `x_m` over `BEND_SCALE_M`.
-        on, beside: evidence within the window, and beside it, where the more cluttered side counts most.
     """
 
     x_m: Float
     off_m: Float
     strength: Float
     design: Float
-    on: float
-    beside: float
+
+
+def _along(evidence: Float32, grid: GroundGrid, coefficients: Float, reach_m: float) -> tuple[Float32, Float]:
+    """Evidence up to `reach_m` beside a curve, 0 beyond it and off the grid; and how far left of the curve it lies."""
+    centre: Float = np.polynomial.polynomial.polyval(grid.x_m, coefficients).astype(np.float64)
+    reach = round(reach_m / grid.metres_per_pixel) + 1
+    columns = np.round(grid.columns_of(centre)).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
+    distance = grid.y_max_m - (columns + 0.5) * grid.metres_per_pixel - centre[:, None]
+    inside = (columns >= 0) & (columns < evidence.shape[1]) & (np.abs(distance) <= reach_m)
+    near = np.take_along_axis(evidence, np.clip(columns, 0, evidence.shape[1] - 1), axis=1)
+    return np.where(inside, near, np.float32(0.0)), distance
 
 
 def _followed(evidence: Float32, grid: GroundGrid, trust: Float, coefficients: Float, window_m: float) -> _Followed:
-    centre = np.polynomial.polynomial.polyval(grid.x_m, coefficients)
-    distance = grid.y_m[None, :] - centre[:, None]
-    weight = np.where(np.abs(distance) <= window_m, evidence, 0.0)
+    weight, distance = _along(evidence, grid, coefficients, window_m)
     mass = weight.sum(axis=1)
     rows = np.flatnonzero(mass > 0.3)
     x = grid.x_m[rows]
-    # In grass both sides are cluttered, beside an edge line only one.
-    quiet, busy = sorted(
-        float(np.where((side > 0.5) & (side < 1.3), evidence, 0.0).sum()) / 0.8 for side in (distance, -distance)
-    )
     return _Followed(
         x,
         (weight[rows] * distance[rows]).sum(axis=1) / np.maximum(mass[rows], 1e-9),
         np.minimum(mass[rows], 3.0) * trust[rows],
         np.vander(x / BEND_SCALE_M, 4, increasing=True),
-        float(weight.sum()) / (2 * window_m),
-        0.4 * quiet + 0.6 * busy,
     )
+
+
+def _contrast_ratio(evidence: Float32, grid: GroundGrid, coefficients: Float, window_m: float) -> float:
+    """Evidence on a curve over evidence beside it, 20 at most; where the more cluttered side counts most."""
+    near, distance = _along(evidence, grid, coefficients, BESIDE_M[1])
+    on = float(near[np.abs(distance) <= window_m].sum()) / (2 * window_m)
+    # In grass both sides are cluttered, beside an edge line only one.
+    quiet, busy = sorted(
+        float(near[side > BESIDE_M[0]].sum()) / float(np.ptp(BESIDE_M)) for side in (distance, -distance)
+    )
+    return on / max(0.4 * quiet + 0.6 * busy, 0.05 * on, 1e-9)
 
 
 def joint_course(
@@ -295,6 +330,14 @@ def _robust_fit(design: Float, off_m: Float, strength: Float, hold: Float) -> tu
     return solution, normal
 
 
+def _paint_share(x_m: Float, grid: GroundGrid, trust: Float) -> float:
+    """Share of a line's way on which it has evidence, at rig `x_m`, as far as it was seen from near by."""
+    rows = (trust > 0.5) & (grid.x_m >= x_m.min()) & (grid.x_m <= x_m.max())
+    if rows.sum() * grid.row_m < MIN_SHARE_WAY_M:
+        return 1.0
+    return float(np.isin(grid.x_m[rows], x_m).mean())
+
+
 def refine_line(evidence: Float32, grid: GroundGrid, trust: Float, course: Float, offset_m: float) -> CurveFit | None:
     """Fit one line's own cubic to the evidence near the shared course.
 
@@ -311,6 +354,7 @@ def refine_line(evidence: Float32, grid: GroundGrid, trust: Float, course: Float
         seen = _followed(evidence, grid, trust, coefficients, window_m)
         if seen.x_m.size * grid.row_m < MIN_PAINT_M / 2:
             return None
+        contrast = _contrast_ratio(evidence, grid, coefficients, window_m)
         # The shorter the view, the firmer the road's course is kept.
         hold = np.diag(LINE_HOLD) * max(1.0, BEND_SCALE_M / max(float(np.ptp(seen.x_m)), 1.0)) ** 2
         solution, normal = _robust_fit(seen.design, seen.off_m, seen.strength, hold)
@@ -326,7 +370,8 @@ def refine_line(evidence: Float32, grid: GroundGrid, trust: Float, course: Float
             paint_m=float(good.sum() * grid.row_m),
             x_range_m=(float(seen.x_m[good].min()), float(seen.x_m[good].max())),
             residual_m=float(np.median(np.abs(error[good]))),
-            contrast_ratio=float(seen.on / max(seen.beside, 0.05 * seen.on, 1e-9)),
+            contrast_ratio=contrast,
             covariance=(ALIKE_M / grid.row_m * scatter**2) * np.linalg.inv(normal) / np.outer(scale, scale),
+            paint_share=_paint_share(seen.x_m[good], grid, trust),
         )
     return fit

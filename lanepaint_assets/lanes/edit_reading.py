@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lanepaint_assets.lanes.attributes import Color, LaneStyle
+from lanepaint_assets.lanes.attributes import Color, Count, LaneStyle
 from lanepaint_assets.lanes.curves import CurveFit, refine_line, row_trust
 from lanepaint_assets.lanes.detection import Detection
 from lanepaint_assets.lanes.inspector import LaneInspection, LaneLine, LineRole, RoadView
 from lanepaint_assets.lanes.line_style import measure_style
-from lanepaint_assets.lanes.paint_filter import find_paint
+from lanepaint_assets.lanes.new_paint import PAINT, NewPaint, beside, changed_cells, read_new_paint
+from lanepaint_assets.lanes.paint_filter import find_paint, linear_light
 from lanepaint_assets.lanes.readability import unreadable_reason
 from lanepaint_assets.lanes.strip import RoadStrip, accumulate_strip
 
@@ -54,13 +54,10 @@ UNTOUCHED_LEVELS = 1.0
 UNTOUCHED_PAINT_M = 0.5
 # Old paint beside a new line is looked for clear of its own strokes, near enough to be told from streaks of asphalt.
 LEFTOVER_FROM_M, LEFTOVER_X_M = 0.3, (4.0, 25.0)
-# Old paint along the line itself, as far off its course as a double line's strokes. Of the right edits of development
-# drives all but one kept under 2.7 m, beside vehicles; where the mask ended too early it was 5 m and more.
-ALONG_M, KEPT_M = 0.15, 4.0
-# Evidence of paint, 0..1, that counts as old paint in a row.
-OLD_PAINT = 0.3
-# Grey levels by which a cell of paint that was left differs at most.
-SAME_LEVELS = 3.0
+# Old paint along the line itself, as far off its course as a double line's strokes.
+ALONG_M = 0.15
+# Asphalt beside a line's strokes, and the share of its own paint's contrast that all of its paint has.
+FLANK_M, OWN_CONTRAST = np.arange(0.5, 0.901, 0.1), 0.4
 
 
 def _is_paint(style: LaneStyle) -> bool:
@@ -119,8 +116,7 @@ class Boundary:
         count, color, pattern: its style.
         off_course_m: from the original's course; None where there is none, or no paint near enough to compare.
         leftover_m: length of the original's paint that is left beside it.
-        kept: the original's colour, where part of its own paint is left along the line. Its count and pattern do not
-            follow: new paint of that colour may cover it.
+        kept_m: length of the original's paint that is left along it; `kept` is its colour.
     """
 
     count: Reading
@@ -128,14 +124,12 @@ class Boundary:
     pattern: Reading
     off_course_m: float | None
     leftover_m: float = 0.0
+    kept_m: float = 0.0
     kept: Color = Color.UNKNOWN
 
-    def of(self, attribute: StyleAttribute) -> list[Reading]:
-        """What is known of one attribute: the line's, and that of old paint left in it."""
-        readings = [{"count": self.count, "color": self.color, "pattern": self.pattern}[attribute]]
-        if attribute == "color":
-            readings.append(Reading(str(self.kept), 1.0))
-        return [reading for reading in readings if reading.value != "unknown"]
+    def of(self, attribute: StyleAttribute) -> Reading:
+        """The reading of one attribute."""
+        return {"count": self.count, "color": self.color, "pattern": self.pattern}[attribute]
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,10 +174,14 @@ def read_edit(original: Reference, edited: LaneInspection, found: Detection | No
         original: its lines and ground, in the same rig frame as the edit's.
         edited, found: what was measured in the edit; `found` is None where no road can be read.
     """
-    added = tuple(_added(original, edited))
     if found is None:
-        return EditReading((), (), added, None)
+        return EditReading((), (), (), None)
     evidence = find_paint(found.strip).evidence
+    added = [
+        (line, boundary)
+        for line in _added(original, edited)
+        if (boundary := _read_added(original, found.strip, evidence, line)) is not None
+    ]
     boundaries: list[Boundary] = []
     lost: list[LineRole] = []
     for role in BOUNDARIES:
@@ -195,8 +193,8 @@ def read_edit(original: Reference, edited: LaneInspection, found: Detection | No
             boundaries.append(boundary)
         elif _visible_m(found.strip, course) >= VISIBLE_M:
             lost.append(role)
-    boundaries += [_as_measured(line, None) for line in added]
-    return EditReading(tuple(boundaries), tuple(lost), added, evidence)
+    boundaries += [boundary for _, boundary in added]
+    return EditReading(tuple(boundaries), tuple(lost), tuple(line for line, _ in added), evidence)
 
 
 def _added(original: Reference, edited: LaneInspection) -> list[LaneLine]:
@@ -209,6 +207,20 @@ def _added(original: Reference, edited: LaneInspection) -> list[LaneLine]:
         and original.boundary(line.role) is None
         and all(_apart_m(line, other) <= MAX_LANE_M for other in known)
     ]
+
+
+def _read_added(original: Reference, strip: RoadStrip, evidence: Float32, line: LaneLine) -> Boundary | None:
+    """A line where the original had none; None where the edit painted nothing: then it is a verge or a seam."""
+    measured = _as_measured(line, None)
+    if original.strip is None or original.strip.grid != strip.grid:
+        return measured
+    fit = refine_line(evidence, strip.grid, row_trust(strip.look_m), line.coefficients, 0.0)
+    if fit is None:
+        return None
+    new = read_new_paint(original.strip, strip, evidence, fit)
+    if new.length_m < MIN_PAINT_M:
+        return None
+    return replace(measured, count=_count_of(new, measured.count), color=_color_of(new, measured.color))
 
 
 def _as_measured(line: LaneLine, off_course_m: float | None) -> Boundary:
@@ -246,67 +258,94 @@ def _read_along(original: Reference, strip: RoadStrip, evidence: Float32, course
         style = measured.style
         if not _is_paint(style):
             continue
+        new = _new_paint(original, strip, evidence, fit)
         return Boundary(
-            Reading(str(style.count), measured.count_confidence),
-            Reading(str(style.color), measured.color_confidence),
+            _count_of(new, Reading(str(style.count), measured.count_confidence)),
+            _color_of(new, Reading(str(style.color), measured.color_confidence)),
             Reading(str(style.pattern), measured.pattern_confidence),
             _off_course_m(fit, course),
-            _leftover_m(original, strip, evidence, fit),
-            course.style.color if _kept_m(original, strip, course) > KEPT_M else Color.UNKNOWN,
+            _leftover_m(original, strip, evidence, course, fit),
+            _kept_m(original, strip, course),
+            course.style.color,
         )
     return None
 
 
-def _leftover_m(original: Reference, strip: RoadStrip, evidence: Float32, fit: CurveFit) -> float:
+def _color_of(new: NewPaint, whole: Reading) -> Reading:
+    """That of new paint; where it cannot be told, the whole line's."""
+    return whole if new.color is Color.UNKNOWN else Reading(str(new.color), new.color_confidence)
+
+
+def _count_of(new: NewPaint, whole: Reading) -> Reading:
+    """The surer one: of dashes new paint shows few rows, but no others."""
+    return whole if new.count_confidence <= whole.confidence else Reading(str(new.count), new.count_confidence)
+
+
+def _new_paint(original: Reference, strip: RoadStrip, evidence: Float32, fit: CurveFit) -> NewPaint:
+    """What the edit painted along a line; nothing where the original's ground is not known."""
+    before = original.strip
+    if before is None or before.grid != strip.grid:
+        return NewPaint(Color.UNKNOWN, 0.0, Count.UNKNOWN, 0.0, 0.0)
+    return read_new_paint(before, strip, evidence, fit)
+
+
+def _leftover_m(original: Reference, strip: RoadStrip, evidence: Float32, course: LaneLine, fit: CurveFit) -> float:
     """Length of paint beside a line that the original showed and the edit still shows, at the one offset with most."""
-    before, old_evidence = original.strip, original.evidence
-    if before is None or old_evidence is None or before.grid != strip.grid:
-        return 0.0
-    left = np.where(strip.on_road, np.minimum(evidence, _left_of(old_evidence, before, strip)), np.float32(0.0))
     x = strip.grid.x_m
     rows = np.flatnonzero((x > LEFTOVER_X_M[0]) & (x < LEFTOVER_X_M[1]))
-    offsets, paint = _paint_beside(
-        strip, left, rows, np.polynomial.polynomial.polyval(x[rows], fit.coefficients).astype(np.float64)
-    )
-    lengths = np.convolve(paint.sum(axis=0), np.ones(3) / 3, mode="same") * strip.grid.row_m
-    return float(lengths[np.abs(offsets) >= LEFTOVER_FROM_M].max())
+    offsets = _offsets_m(REACH_M)
+    left = _left(original, strip, course, rows, offsets)
+    shown = np.where(strip.on_road, evidence, np.float32(0.0)).astype(np.float32)
+    left = np.minimum(left, beside(strip, shown, rows, course.lateral_m(x[rows]), offsets))
+    off_m = np.polynomial.polynomial.polyval(x[rows], fit.coefficients) - course.lateral_m(x[rows])
+    left[np.abs(offsets[None, :] - off_m[:, None]) < LEFTOVER_FROM_M] = 0.0
+    lengths = np.convolve(left.sum(axis=0), np.ones(3) / 3, mode="same") * strip.grid.row_m
+    return float(lengths.max())
 
 
 def _kept_m(original: Reference, strip: RoadStrip, course: LaneLine) -> float:
     """Length of the original's own paint that the edit still shows along the course."""
-    before, old_evidence = original.strip, original.evidence
-    if before is None or old_evidence is None or before.grid != strip.grid:
-        return 0.0
     x = strip.grid.x_m
     near, far = max(LEFTOVER_X_M[0], course.x_range_m[0]), min(LEFTOVER_X_M[1], course.x_range_m[1])
     rows = np.flatnonzero((x > near) & (x < far))
-    offsets, paint = _paint_beside(strip, _left_of(old_evidence, before, strip), rows, course.lateral_m(x[rows]))
-    along = paint[:, np.abs(offsets) <= ALONG_M + OFFSET_STEP_M / 2]
-    return float((along.max(axis=1) > OLD_PAINT).sum()) * strip.grid.row_m
+    left = _left(original, strip, course, rows, _offsets_m(ALONG_M))
+    return float((left.max(axis=1) > PAINT).sum()) * strip.grid.row_m if rows.size else 0.0
 
 
-def _left_of(old_evidence: Float32, before: RoadStrip, after: RoadStrip) -> Float32:
-    """Evidence of the original's paint in cells that the edit did not change."""
-    same = np.abs(after.rgb - before.rgb).max(axis=-1) < SAME_LEVELS
-    return np.where(same, old_evidence, np.float32(0.0)).astype(np.float32)
+def _left(
+    original: Reference, after: RoadStrip, course: LaneLine, rows: NDArray[np.int64], offsets_m: Float
+) -> Float32:
+    """(rows, offsets) evidence of the original's paint beside its course in cells that the edit did not change.
+
+    Paint is nearly as bright as the line's own is over the asphalt of its row: streaks between dark seams are not.
+    """
+    before, old_evidence = original.strip, original.evidence
+    if before is None or old_evidence is None or before.grid != after.grid or not rows.size:
+        return np.zeros((rows.size, offsets_m.size), np.float32)
+    lateral = course.lateral_m(after.grid.x_m[rows])
+    red = linear_light(before.rgb[..., 0])
+    flanks = np.concatenate([-FLANK_M, FLANK_M])
+    asphalt = np.median(beside(before, red, rows, lateral, flanks), axis=1)[:, None] + np.float32(0.002)
+    along = _offsets_m(ALONG_M)
+    own = beside(before, old_evidence, rows, lateral, along) > PAINT
+    if not own.any():
+        return np.zeros((rows.size, offsets_m.size), np.float32)
+    contrast = float(np.median((beside(before, red, rows, lateral, along) / asphalt)[own])) - 1.0
+    bright = beside(before, red, rows, lateral, offsets_m) / asphalt - 1.0 > OWN_CONTRAST * contrast
+    kept = np.where(changed_cells(before, after), np.float32(0.0), old_evidence).astype(np.float32)
+    return np.where(bright, beside(before, kept, rows, lateral, offsets_m), np.float32(0.0)).astype(np.float32)
 
 
-def _paint_beside(
-    strip: RoadStrip, evidence: Float32, rows: NDArray[np.int64], lateral_m: Float
-) -> tuple[Float, Float32]:
-    """Evidence (rows, offsets) beside a course that has `lateral_m` in `rows`, and the offsets to its left, metres."""
-    offsets = np.arange(-REACH_M, REACH_M + OFFSET_STEP_M / 2, OFFSET_STEP_M)
-    columns = strip.grid.columns_of(lateral_m[:, None] + offsets[None, :]).astype(np.float32)
-    along = np.repeat(rows.astype(np.float32)[:, None], offsets.size, axis=1)
-    paint = cv2.remap(evidence, columns, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return offsets, np.asarray(paint, dtype=np.float32)
+def _offsets_m(reach_m: float) -> Float:
+    return np.arange(-reach_m, reach_m + OFFSET_STEP_M / 2, OFFSET_STEP_M)
 
 
 def _offsets(strip: RoadStrip, evidence: Float32, course: LaneLine) -> list[float]:
     """Where paint runs along the course, metres to its left, the likeliest first."""
     x = strip.grid.x_m
     rows = np.flatnonzero((x > course.x_range_m[0] - BEYOND_M) & (x < course.x_range_m[1] + BEYOND_M))
-    offsets, paint = _paint_beside(strip, evidence, rows, course.lateral_m(x[rows]))
+    offsets = _offsets_m(REACH_M)
+    paint = beside(strip, evidence, rows, course.lateral_m(x[rows]), offsets)
     votes = (paint * np.exp(-np.maximum(x[rows], 0.0) / NEARNESS_M)[:, None]).sum(axis=0)
     votes = np.convolve(votes, np.ones(3) / 3, mode="same")
     votes[np.abs(offsets) <= ON_COURSE_M] *= ON_COURSE_WORTH

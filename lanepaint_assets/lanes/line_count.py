@@ -21,6 +21,11 @@ Float = NDArray[np.float64]
 LOOK_BANDS_M = ((0.0, 8.0), (8.0, 14.0), (14.0, 22.0))
 # Fewer rows than this, 1.2 m of line, are no mean.
 MIN_ROWS = 6
+# Two metres of paint are a stretch: longer than the wear's patches in one stroke, enough rows for a median.
+STRETCH_ROWS = 10
+# A single line is judged double in no stretch as a rule (a development drive: none of 800), a worn double one in most.
+MIN_DOUBLE_STRETCHES = 2
+MIN_DOUBLE_SHARE = 0.2
 # The cross-section's part that is compared: the widest double line of the models and asphalt on both sides.
 SECTION_HALF_M = 0.5
 # Beyond this from its middle no line of the models has paint left but blur.
@@ -119,18 +124,41 @@ def _width_at_half(shape: Float) -> float:
 
 
 def cross_section(ribbon: Ribbon, painted: NDArray[np.bool_]) -> CrossSection:
-    """Compare the mean cross-section of the painted rows with single and double lines."""
+    """Compare the mean cross-section of the painted rows with single and double lines.
+
+    A worn double line shows both strokes in some places only, and its mean one: its stretches are asked, too.
+    """
     answer = CrossSection(Count.UNKNOWN, 0.0, float("nan"))
     for near, far in LOOK_BANDS_M:
         rows = painted & (ribbon.look_m >= near) & (ribbon.look_m < far)
         if rows.sum() < MIN_ROWS:
             continue
         section = _judged(_aligned_section(ribbon, rows), int(rows.sum()))
+        if section.count is not Count.DOUBLE:
+            section = _worn_double(ribbon, rows) or section
         if section.count is not Count.UNKNOWN:
             return section
         # Of unknowns the nearest one's width stands: it is the least blurred.
         answer = section if np.isnan(answer.width_m) else answer
     return answer
+
+
+def _worn_double(ribbon: Ribbon, rows: NDArray[np.bool_]) -> CrossSection | None:
+    """A double line of which enough stretches show both strokes; None where they do not."""
+    at = np.flatnonzero(rows)
+    if at.size < 2 * STRETCH_ROWS:
+        return None
+    stretches: list[CrossSection] = []
+    for part in np.array_split(at, at.size // STRETCH_ROWS):
+        stretch = np.zeros_like(rows)
+        stretch[part] = True
+        stretches.append(_judged(_aligned_section(ribbon, stretch), part.size))
+    known = [stretch for stretch in stretches if stretch.count is not Count.UNKNOWN]
+    doubles = [stretch for stretch in known if stretch.count is Count.DOUBLE]
+    if len(doubles) < max(MIN_DOUBLE_STRETCHES, MIN_DOUBLE_SHARE * len(known)):
+        return None
+    sure = float(np.median([stretch.confidence for stretch in doubles])) * len(doubles) / len(known)
+    return CrossSection(Count.DOUBLE, sure, float(np.median([stretch.width_m for stretch in doubles])))
 
 
 def _judged(section: Float, rows: int) -> CrossSection:

@@ -33,12 +33,14 @@ class PaintEvidence:
     Attributes:
         light: float32, log luminance.
         yellowness: float32, log of (red and green) over blue; 0 for grey.
-        evidence: float32 0..1, soft decision that the cell is in the middle of a stroke.
+        evidence: float32 0..1, soft decision that the cell is in the middle of a stroke on the road.
+        anywhere: the same wherever ground was seen.
     """
 
     light: Float32
     yellowness: Float32
     evidence: Float32
+    anywhere: Float32
 
 
 def linear_light(srgb: Float32) -> Float32:
@@ -88,10 +90,16 @@ def find_paint(strip: RoadStrip) -> PaintEvidence:
     # A stroke needs both of its sides in the picture.
     reach = round(0.35 / cell)
     whole = strip.seen & _shift_bool(strip.seen, reach) & _shift_bool(strip.seen, -reach)
+    evidence[~whole] = 0.0
+    return PaintEvidence(light, yellowness, near_road(evidence, strip.on_road, cell), evidence)
+
+
+def near_road(evidence: Float32, on_road: NDArray[np.bool_], cell_m: float) -> Float32:
+    """(rows, columns) evidence on a road and at its edges, 0 elsewhere; `cell_m` is a cell's width."""
     # A segmenter takes the edge line for the road's end as often as what lies beyond it.
-    beyond = cv2.dilate(strip.on_road.astype(np.uint8), np.ones((1, 2 * round(EDGE_LINE_M / cell) + 1), np.uint8))
-    evidence[~whole | (beyond == 0)] = 0.0
-    return PaintEvidence(light, yellowness, evidence.astype(np.float32))
+    width = 2 * round(EDGE_LINE_M / cell_m) + 1
+    road = cv2.dilate(on_road.astype(np.uint8), np.ones((1, width), np.uint8))
+    return np.where(road > 0, evidence, np.float32(0.0)).astype(np.float32)
 
 
 def _shift_bool(values: NDArray[np.bool_], columns: int) -> NDArray[np.bool_]:

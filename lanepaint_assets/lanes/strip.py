@@ -1,7 +1,8 @@
 """The road strip: several pictures of a drive laid over each other on the ground around one moment.
 
 Called by lane detection. A cell of the strip is mostly what the nearest look at it showed: the sharpest one, and the
-one least often hidden by other vehicles. What is paint and what is not is decided elsewhere.
+one least often hidden by other vehicles; looks that most others contradict are left out. What is paint and what is not
+is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanepaint_assets.clips.egomotion import Egomotion
+from lanepaint_assets.compiled import compiled
 from lanepaint_assets.lanes.birds_eye import GroundGrid, ground_map, planar_poses, road_pitch
 from lanepaint_assets.lanes.inspector import RoadView
+from lanepaint_assets.lanes.look_agreement import Looks, doubtful_blocks
 from lanepaint_assets.rendering.cameras import RigCamera
 
 Float = NDArray[np.float64]
@@ -23,9 +26,9 @@ Float32 = NDArray[np.float32]
 # A line of 0.10 m must span two cells across; along the road 0.2 m resolves the shortest gap in the tables (1 m).
 CELL_ACROSS_M = 0.05
 CELL_ALONG_M = 0.2
-# The far edge of a four-lane road and of a three-lane carriageway, from any of their lanes; at 8 m one line in eight of
-# the sample drives was out of reach.
-HALF_WIDTH_M = 12.0
+# The far edge of a four-lane road and of a three-lane carriageway, from any of their lanes, with ground on both of its
+# sides: the far edge lines of the development drives lie 12 m away at most.
+HALF_WIDTH_M = 13.0
 # Beyond this a pixel row covers more than 2 m of road at common camera heights and resolutions.
 AHEAD_M = 45.0
 # Ground already passed adds whole dash periods; two long ones (2 x 18 m) with what lies ahead are enough.
@@ -36,6 +39,8 @@ SHARPNESS_SCALE_M = 5.0
 MAX_FRAMES = 12
 # Vehicles and the verge show only where no picture saw road: an edge line's outer flank is needed to measure it.
 OFF_ROAD_WEIGHT = 1e-6
+# A look that shows something else than the others is a vehicle as a rule; it shows only where there is no other.
+DOUBTFUL_WEIGHT = 1e-3
 # Bonnets reach up to this share of the picture from below; the ground there is seen in earlier or later pictures.
 BONNET_SHARE = 0.07
 
@@ -104,38 +109,77 @@ def accumulate_strip(view: RoadView, camera: RigCamera, ego: Egomotion | None) -
     ahead = AHEAD_M
     grid = GroundGrid(max(-BEHIND_M, min(behind, 3.0)), ahead, -HALF_WIDTH_M, HALF_WIDTH_M, CELL_ACROSS_M, CELL_ALONG_M)
     rows, columns = grid.shape
-    total = np.zeros((rows, columns, 3), dtype=np.float32)
-    weights = np.zeros((rows, columns), dtype=np.float32)
-    on_road = np.zeros((rows, columns), dtype=bool)
-    nearest = np.full((rows, columns), np.inf, dtype=np.float32)
+    looks = Looks(
+        np.zeros((indices.size, rows, columns, 3), dtype=np.uint8),
+        np.zeros((indices.size, rows, columns), dtype=np.bool_),
+        np.zeros((indices.size, rows, columns), dtype=np.bool_),
+        np.zeros((indices.size, rows, columns), dtype=np.float32),
+    )
     lowest_row = camera.height * (1.0 - BONNET_SHARE)
-    for index, pose, pitch in zip(indices, poses, pitches, strict=True):
+    for at, (index, pose, pitch) in enumerate(zip(indices, poses, pitches, strict=True)):
         u, v, valid, depth = ground_map(camera, grid, (float(pose[0]), float(pose[1]), float(pose[2])), float(pitch))
         valid &= (v < lowest_row) & (depth < ahead)
-        weight = np.where(valid, np.exp(-depth / SHARPNESS_SCALE_M), 0.0).astype(np.float32)
         if view.road_masks is None:
-            on_road |= valid
+            looks.road[at] = valid
         else:
             # A segmenter's edge is a few pixels uncertain, and edge lines lie on it.
             mask = cv2.dilate(view.road_masks[index].astype(np.uint8), np.ones((5, 9), np.uint8))
-            road = cv2.remap(mask, u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT).astype(bool) & valid
-            weight[~road] *= OFF_ROAD_WEIGHT
-            on_road |= road
-        looked = cv2.remap(view.frames[index], u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        total += looked.astype(np.float32) * weight[..., None]
-        weights += weight
-        nearest = np.minimum(nearest, np.where(valid, depth, np.inf))
-    seen = weights > 0
-    rgb = total / np.where(seen, weights, 1.0)[..., None]
-    return RoadStrip(
-        grid,
-        rgb.astype(np.float32),
-        seen,
-        on_road,
-        nearest.min(axis=1).astype(np.float64),
-        int(indices.size),
-        float(pitches[int(np.flatnonzero(indices == view.target_index)[0])]),
-    )
+            road = cv2.remap(mask, u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+            looks.road[at] = valid & (road > 0)
+        cv2.remap(view.frames[index], u, v, cv2.INTER_LINEAR, dst=looks.rgb[at], borderMode=cv2.BORDER_CONSTANT)
+        looks.valid[at] = valid
+        looks.ahead_m[at] = depth
+    rgb = np.zeros((rows, columns, 3), dtype=np.float32)
+    seen = np.zeros((rows, columns), dtype=np.bool_)
+    on_road = np.zeros((rows, columns), dtype=np.bool_)
+    look_m = np.full(rows, np.inf)
+    unlike, wide = doubtful_blocks(looks)
+    _blend(looks.rgb, looks.valid, looks.road, looks.ahead_m, unlike, wide, rgb, seen, on_road, look_m)
+    pitch_down = float(pitches[int(np.flatnonzero(indices == view.target_index)[0])])
+    return RoadStrip(grid, rgb, seen, on_road, look_m, int(indices.size), pitch_down)
+
+
+@compiled(fast_math=True)
+def _blend(
+    looks: NDArray[np.uint8],
+    valid: NDArray[np.bool_],
+    road: NDArray[np.bool_],
+    ahead_m: Float32,
+    unlike: NDArray[np.bool_],
+    wide: NDArray[np.bool_],
+    rgb: Float32,
+    seen: NDArray[np.bool_],
+    on_road: NDArray[np.bool_],
+    look_m: Float,
+) -> None:
+    """Weighted means of the looks of every cell into the last four arrays, which come empty."""
+    count, rows, columns = valid.shape
+    _, block_rows, block_columns = unlike.shape
+    for r in range(rows):
+        br = r * block_rows // rows
+        for c in range(columns):
+            bc = c * block_columns // columns
+            red, green, blue, total = 0.0, 0.0, 0.0, 0.0
+            for t in range(count):
+                if not valid[t, r, c]:
+                    continue
+                weight = np.exp(-ahead_m[t, r, c] / SHARPNESS_SCALE_M)
+                if not road[t, r, c]:
+                    weight *= OFF_ROAD_WEIGHT
+                if wide[t, br, bc]:
+                    weight *= DOUBTFUL_WEIGHT
+                red += weight * looks[t, r, c, 0]
+                green += weight * looks[t, r, c, 1]
+                blue += weight * looks[t, r, c, 2]
+                total += weight
+                seen[r, c] = True
+                if road[t, r, c] and not unlike[t, br, bc]:
+                    on_road[r, c] = True
+                look_m[r] = min(look_m[r], ahead_m[t, r, c])
+            if seen[r, c]:
+                rgb[r, c, 0] = red / total
+                rgb[r, c, 1] = green / total
+                rgb[r, c, 2] = blue / total
 
 
 def _pitches(view: RoadView, ego: Egomotion | None, indices: NDArray[np.int64]) -> Float:

@@ -24,7 +24,7 @@ def strip(k: int, change: Look) -> LineStrip:
     light[:, np.abs(GRID.columns_m) < 0.08] = 0.6
     change(k, s, GRID.ahead_m, light)
     valid = np.ones(shape, dtype=np.bool_)
-    return LineStrip(GRID, s, np.zeros((*shape, 2)), np.zeros((*shape, 2), np.float32), light, valid)
+    return LineStrip(GRID, s, np.zeros((*shape, 2)), np.zeros((*shape, 2), np.float32), light, valid, ~valid)
 
 
 def occlusions(change: Look) -> tuple[Occlusion, ...]:

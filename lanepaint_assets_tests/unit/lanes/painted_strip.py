@@ -62,7 +62,7 @@ def painted_strip(
 
 def straight_fit(offset_m: float = 0.0, first_m: float = -17.0, last_m: float = 44.0) -> CurveFit:
     """The course of a line at y = `offset_m`."""
-    return CurveFit(np.array([offset_m, 0.0, 0.0, 0.0]), 20.0, (first_m, last_m), 0.01, 20.0, np.zeros((4, 4)))
+    return CurveFit(np.array([offset_m, 0.0, 0.0, 0.0]), 20.0, (first_m, last_m), 0.01, 20.0, np.zeros((4, 4)), 1.0)
 
 
 def hidden(strip: RoadStrip, first_m: float, last_m: float, rgb: tuple[int, int, int] = (200, 30, 30)) -> RoadStrip:

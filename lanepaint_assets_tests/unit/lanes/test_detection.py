@@ -141,18 +141,25 @@ def test_polylines_lie_on_the_paint_in_the_picture() -> None:
     assert np.interp(true[:, 1], far_to_near[:, 1], far_to_near[:, 0]) == pytest.approx(true[:, 0], abs=4.0)
 
 
-def test_a_road_mask_keeps_lines_of_the_opposite_side_out() -> None:
-    road = FlatRoad((PaintedLine(1.75), PaintedLine(-1.75), PaintedLine(5.0)), half_width_m=7.0)
+def _beside_the_mask(half_width_m: float) -> tuple[LaneLine, ...]:
+    """Lines of a road of three, with a mask that holds the own lane only; the third lies 5 m to the left."""
+    road = FlatRoad((PaintedLine(1.75), PaintedLine(-1.75), PaintedLine(5.0)), half_width_m=half_width_m)
     view, ego = camera(), drive(1, 10.0)
-    frames = render(road, view, ego)
     ys, xs = np.mgrid[:360, :640]
     ground, below = view.ground(np.column_stack([xs.ravel(), ys.ravel()]).astype(np.float64))
     mask = (below & (np.abs(ground[:, 1]) < 3.0)).reshape(1, 360, 640)
-    seen = RoadView(frames, ego.timestamps_us, 0, camera=view)
-    everywhere = detect_lines(seen, view, None).lines
-    masked = detect_lines(replace(seen, road_masks=mask), view, None).lines
-    assert {round(float(line.lateral_m(np.array([10.0]))[0])) for line in everywhere} >= {5, 2, -2}
-    assert {line.role for line in masked} == {"ego_left", "ego_right"}
+    seen = RoadView(render(road, view, ego), ego.timestamps_us, 0, camera=view, road_masks=mask)
+    return detect_lines(seen, view, None).lines
+
+
+def test_a_line_beyond_the_mask_is_found_where_the_pavement_goes_on() -> None:
+    lines = _beside_the_mask(half_width_m=7.0)
+    assert {round(float(line.lateral_m(np.array([10.0]))[0])) for line in lines} == {5, 2, -2}
+
+
+def test_a_streak_on_the_grass_beyond_the_mask_is_no_line() -> None:
+    lines = _beside_the_mask(half_width_m=3.5)
+    assert {line.role for line in lines} == {"ego_left", "ego_right"}
 
 
 def test_asphalt_without_paint_has_no_lines() -> None:

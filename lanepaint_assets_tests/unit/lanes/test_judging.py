@@ -93,6 +93,19 @@ def test_old_paint_left_beside_the_new_line_fails_the_count() -> None:
     assert "count" not in _failed(_judged(original, clean, WHITE_SOLID))
 
 
+def test_old_paint_left_along_the_new_line_fails_the_count() -> None:
+    wanted = LaneStyle(Count.SINGLE, Color.YELLOW, Pattern.SOLID)
+    original = _clip(SOLID_WHITE_ROAD)
+    whole = _edit((PaintedLine(LEFT, YELLOW), PaintedLine(RIGHT, YELLOW)))
+    part = whole.frames.copy()
+    # From 11 m on everything is as it was.
+    _, row = camera().project(np.array([[11.0, 0.0, 0.0]]))[0][0]
+    part[:, : round(row)] = original.frames[:1, : round(row)]
+    assert "count" not in _failed(_judged(original, whole, wanted))
+    failed = _failed(_judged(original, RoadView(part, whole.timestamps_us, 0), wanted))
+    assert "left along" in failed["count"]
+
+
 def test_an_unedited_picture_passes_for_its_own_style_only() -> None:
     original = _clip(_dashes())
     picture = RoadView(original.frames[:1], original.timestamps_us[:1], 0)

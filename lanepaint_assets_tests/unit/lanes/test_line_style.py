@@ -37,6 +37,15 @@ def test_every_style_is_read_as_painted(
     assert measured.confidence > 0.5
 
 
+def test_a_double_line_whose_one_stroke_is_mostly_worn_off_is_still_double() -> None:
+    strip = painted_strip(PaintedLine(0.0, YELLOW, double=True))
+    right = (strip.grid.y_m > -0.22) & (strip.grid.y_m < 0.0)
+    worn = np.mod(strip.grid.x_m, 12.0) < 8.0
+    rgb = strip.rgb.copy()
+    rgb[np.ix_(worn, right)] = np.median(rgb[:, strip.grid.y_m > 1.0], axis=(0, 1))
+    assert _measured(replace(strip, rgb=rgb)).style.count is Count.DOUBLE
+
+
 @pytest.mark.parametrize(("dash", "period"), DASHES_M)
 def test_dash_and_period_are_those_of_the_paint(dash: float, period: float) -> None:
     measured = _measured(painted_strip(PaintedLine(0.0, dash_m=dash, period_m=period), wear=0.2))
