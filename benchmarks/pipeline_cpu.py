@@ -28,14 +28,14 @@ from lanepaint_assets.clips.sources import ClipSource, open_source
 from lanepaint_assets.editing.catalogue import Prompt
 from lanepaint_assets.editing.compositing import composite_video
 from lanepaint_assets.editing.engine import EditScene, PaintInstruction
-from lanepaint_assets.editing.mask_edges import MaskEdges
-from lanepaint_assets.editing.refinement import refine_first_frame
+from lanepaint_assets.editing.refinement import FirstFrameRequest, refine_first_frames
 from lanepaint_assets.evaluation.bridge import CameraView, driver_moment, find_t0, ground_truth, replace_camera
 from lanepaint_assets.evaluation.driver import DriverOutput
 from lanepaint_assets.lanes.geometry import ClipGeometry, clip_geometry
 from lanepaint_assets.lanes.inspector import RoadView
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.rendering.comparison import render_comparison
+from lanepaint_assets.rendering.mask_edges import MaskEdges
 from lanepaint_assets.rendering.overlay import render_overlay
 from lanepaint_assets.rendering.scene import EngineLabel, TrajectoryScene
 from lanepaint_assets.segmentation.cleanup import clean_video_masks
@@ -143,14 +143,16 @@ class ClipPipeline:
         wanted = self.prompt.style or platform.inspector.inspect(view).style
         instruction = PaintInstruction(self.prompt.style, "", settings.marking_standard, EVALUATION_SEED)
         caption = platform.inspector.first_caption(self.prompt.instruction, wanted, scene.frames[0])
-        refined = refine_first_frame(
-            scene,
-            replace(instruction, caption=caption),
-            wanted,
+        request = FirstFrameRequest(scene, replace(instruction, caption=caption), wanted, self.prompt.instruction)
+        [(_, refined)] = refine_first_frames(
+            [request],
             platform.first_frame_painter,
             platform.inspector,
-            max_iterations=settings.refine_iterations,
+            settings.refine_iterations,
+            MaskEdges(settings.mask_dilation_px, settings.mask_feather_px),
         )
+        if isinstance(refined, Exception):
+            raise refined
         return refined.picture, replace(instruction, caption=refined.caption)
 
     def _driven(self, clip: ClipFrames, geometry: ClipGeometry, edited: NDArray[np.uint8]) -> TrajectoryScene:

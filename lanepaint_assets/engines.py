@@ -6,7 +6,8 @@ versions. To add an engine, add a row and a class that implements the role (ARCH
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
@@ -22,21 +23,22 @@ def install_command(extra: str) -> str:
 
 @dataclass(frozen=True)
 class EngineCheckpoint:
-    """The checkpoint of a model engine, whose class has a constructor `from_checkpoint(folder, *, cache, **settings)`.
+    """A checkpoint that a model engine reads.
 
     Attributes:
         asset: the observed asset that stands for it; a key of `CHECKPOINT_FOLDERS`.
-        file: its file below that folder, with names of settings in braces. Its content enters fingerprints.
-        settings: names of the settings that the constructor takes.
+        file: its file below that folder, with names of settings in braces; None where it is the whole folder. Its
+            content enters fingerprints.
+        argument: what the engine's `from_checkpoint` calls the folder.
     """
 
     asset: str
-    file: str
-    settings: tuple[str, ...]
+    file: str | None = None
+    argument: str = "folder"
 
-    def file_name(self, settings: Settings) -> str:
-        """The file that `settings` choose."""
-        return self.file.format(**{name: getattr(settings, name) for name in self.settings})
+    def file_name(self, settings: Settings) -> str | None:
+        """The file that `settings` choose; None for the whole folder."""
+        return None if self.file is None else self.file.format(**settings.model_dump())
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,10 @@ class EngineEntry:
         target: `module:Class`, imported at first use.
         extra: the install extra it needs.
         family: chosen by `LANEPAINT_ENGINES`; None for engines that are only chosen by name.
-        checkpoint: what it reads its weights from; None for CPU engines.
+        checkpoints: what it reads its weights from; empty for CPU engines. An engine that has some is made by its class
+            method `from_checkpoint(folder, *, cache, **settings)`.
+        deciding: settings that it takes and that change its results, by argument; they enter fingerprints.
+        other: settings that it takes and that change only where and how fast it computes, by argument.
     """
 
     role: Role
@@ -59,7 +64,9 @@ class EngineEntry:
     target: str
     extra: str
     family: Literal["cpu", "models"] | None
-    checkpoint: EngineCheckpoint | None = None
+    checkpoints: tuple[EngineCheckpoint, ...] = ()
+    deciding: Mapping[str, str] = field(default_factory=dict)
+    other: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -82,7 +89,7 @@ class EngineEntry:
                 f"install it with: {install_command(self.extra)}"
             ) from error
         engine = getattr(module, class_name)
-        return engine(**options) if self.checkpoint is None else engine.from_checkpoint(**options)
+        return engine.from_checkpoint(**options) if self.checkpoints else engine(**options)
 
 
 ENGINES: tuple[EngineEntry, ...] = (
@@ -96,21 +103,39 @@ ENGINES: tuple[EngineEntry, ...] = (
         "lanepaint_assets.segmentation.sam2.engine:Sam2RoadSegmenter",
         "sam2",
         "models",
-        EngineCheckpoint("sam2_checkpoint", "sam2.1_hiera_{sam2_model}.pt", ("sam2_model", "sam2_compile", "device")),
+        (EngineCheckpoint("sam2_checkpoint", "sam2.1_hiera_{sam2_model}.pt"),),
+        # The checkpoint's digest tells sizes apart.
+        other={"sam2_model": "sam2_model", "sam2_compile": "sam2_compile", "device": "device"},
     ),
     EngineEntry(
         "first_frame_painter",
         "procedural",
-        "2",
+        "3",
         "lanepaint_assets.editing.procedural:ProceduralPainter",
         "cpu",
         "cpu",
     ),
     EngineEntry(
-        "video_painter", "procedural", "2", "lanepaint_assets.editing.procedural:ProceduralPainter", "cpu", "cpu"
+        "video_painter", "procedural", "3", "lanepaint_assets.editing.procedural:ProceduralPainter", "cpu", "cpu"
     ),
-    EngineEntry("inspector", "measured", "2", "lanepaint_assets.lanes.measured:MeasuredLaneInspector", "cpu", "cpu"),
-    EngineEntry("driver", "lane_follow", "2", "lanepaint_assets.evaluation.lane_follow:LaneFollowDriver", "cpu", "cpu"),
+    EngineEntry("inspector", "measured", "3", "lanepaint_assets.lanes.measured:MeasuredLaneInspector", "cpu", "cpu"),
+    EngineEntry(
+        "inspector",
+        "qwen2_5_vl",
+        "1",
+        "lanepaint_assets.lanes.qwen.engine:QwenInspector",
+        "qwen",
+        "models",
+        (EngineCheckpoint("qwen_vl_checkpoint"),),
+        deciding={"temperature": "judge_temperature"},
+        other={
+            "device": "qwen_device",
+            "memory_gib": "gpu_memory_gib",
+            "reserve_gib": "qwen_vram_reserve_gib",
+            "unload_after_use": "unload_qwen_after_use",
+        },
+    ),
+    EngineEntry("driver", "lane_follow", "3", "lanepaint_assets.evaluation.lane_follow:LaneFollowDriver", "cpu", "cpu"),
     EngineEntry(
         "driver",
         "constant_velocity",

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from pydantic import JsonValue
 from upath import UPath
 
 from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
@@ -133,15 +134,23 @@ class Platform:
         return chosen_engine(self.settings, role)
 
     def checkpoint_digests(self, *roles: Role) -> dict[str, str]:
-        """Digest of the checkpoint file that each role's engine reads, by asset; nothing for CPU engines.
+        """Digest of every checkpoint that each role's engine reads, by asset; nothing for CPU engines.
 
         Raises:
             CheckpointError: a file is not there.
         """
-        from lanepaint_assets.checkpoints.files import file_digest
+        from lanepaint_assets.checkpoints.files import file_digest, folder_digest
 
-        found = [entry.checkpoint for entry in map(self.entry, roles) if entry.checkpoint is not None]
-        return {one.asset: file_digest(self._checkpoint_folder(one) / one.file_name(self.settings)) for one in found}
+        digests = {}
+        for checkpoint in (checkpoint for role in roles for checkpoint in self.entry(role).checkpoints):
+            folder, file = self._checkpoint_folder(checkpoint), checkpoint.file_name(self.settings)
+            digests[checkpoint.asset] = folder_digest(folder) if file is None else file_digest(folder / file)
+        return digests
+
+    def deciding_settings(self, *roles: Role) -> dict[str, JsonValue]:
+        """The settings that change the results of each role's engine; none for CPU engines."""
+        names = sorted(name for role in roles for name in self.entry(role).deciding.values())
+        return {name: getattr(self.settings, name) for name in names}
 
     def _checkpoint_folder(self, checkpoint: EngineCheckpoint) -> UPath:
         return self.store.root / "checkpoints" / CHECKPOINT_FOLDERS[checkpoint.asset]
@@ -173,6 +182,13 @@ class Platform:
         """The lane inspector, built once."""
         return cast("LaneInspector", self._engine("inspector"))
 
+    def release_inspector(self) -> None:
+        """Tell the inspector, if there is one yet, that a step has asked its last question."""
+        with self._guard:
+            built = self._engines.get("inspector")
+        if built is not None:
+            cast("LaneInspector", built).release()
+
     @property
     def driver(self) -> Driver:
         """The driving model, built once."""
@@ -189,8 +205,10 @@ class Platform:
             return self._engines[role]
 
     def _options(self, entry: EngineEntry) -> dict[str, object]:
-        checkpoint = entry.checkpoint
-        if checkpoint is None:
+        if not entry.checkpoints:
             return {}
-        chosen = {name: getattr(self.settings, name) for name in checkpoint.settings}
-        return {"folder": self._checkpoint_folder(checkpoint), "cache": self.settings.cache_folder, **chosen}
+        folders = {checkpoint.argument: self._checkpoint_folder(checkpoint) for checkpoint in entry.checkpoints}
+        chosen = {
+            argument: getattr(self.settings, name) for argument, name in {**entry.deciding, **entry.other}.items()
+        }
+        return {**folders, "cache": self.settings.cache_folder, **chosen}

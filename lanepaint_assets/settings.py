@@ -22,6 +22,17 @@ PREFIX = "LANEPAINT_"
 # Read by the test suite and the shell targets, not by the platform.
 FOREIGN = {"LANEPAINT_TEST_DATA"}
 
+# Names that the specification gives to settings (spec 5); where both are set, LANEPAINT_* wins.
+SPEC_NAMES = {
+    "VP_QWEN_DEVICE": "qwen_device",
+    "VP_FLUX_DEVICE": "flux_device",
+    "VP_COG_DEVICE": "cog_device",
+    "VP_UNLOAD_QWEN_AFTER_USE": "unload_qwen_after_use",
+    "QWEN_VRAM_RESERVE_GIB": "qwen_vram_reserve_gib",
+}
+
+DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
+
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -53,8 +64,8 @@ class Settings(BaseSettings):
 
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        description="Where model engines run: cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.",
+        pattern=DEVICE,
+        description="Where SAM 2 runs: cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.",
     )
     sam2_model: Literal["tiny", "small", "base_plus", "large"] = Field(
         "large", description="Size of SAM 2.1; its checkpoint is ROOT/checkpoints/sam2/sam2.1_hiera_<size>.pt."
@@ -62,6 +73,43 @@ class Settings(BaseSettings):
     sam2_compile: bool = Field(
         False, description="Compile all of SAM 2 (vos_optimized); minutes at the first clip, kept in the cache."
     )
+    flux_device: str = Field("auto", pattern=DEVICE, description="Where FLUX.1 Fill runs; auto: the first GPU.")
+    cog_device: str = Field("auto", pattern=DEVICE, description="Where CogVideoX runs; auto: the first GPU.")
+    cog_second_device: str | None = Field(
+        None, pattern=DEVICE, description="A second GPU for CogVideoX: half of the guidance runs on each."
+    )
+    qwen_device: str = Field(
+        "auto", pattern=DEVICE, description="Where Qwen2.5-VL runs; auto: the second GPU where there are two."
+    )
+    qwen_vram_reserve_gib: int = Field(12, ge=0, description="GPU memory in GiB that Qwen2.5-VL leaves alone (spec 5).")
+    unload_qwen_after_use: bool = Field(True, description="Drop Qwen2.5-VL from memory when a step is done with it.")
+    gpu_memory_gib: float | None = Field(
+        None,
+        gt=0,
+        description="Most memory of a GPU for the editing models; by default 40 GiB of a single one of up to 80 GB.",
+    )
+    flux_steps: int = Field(50, ge=1, le=200, description="Denoising steps of a first frame.")
+    flux_guidance: float = Field(30.0, ge=0.0, description="Guidance of FLUX.1 Fill (spec 5).")
+    flux_lora: str | None = Field(None, description="LoRA file in diffusers' format for FLUX.1 Fill; local or gs://.")
+    flux_lora_scale: float = Field(1.0, ge=0.0, le=4.0, description="Strength of that LoRA.")
+    video_steps: int = Field(
+        50, ge=1, le=200, description="Denoising steps of a window (spec 5: 50 to 70); fewer are faster and coarser."
+    )
+    video_guidance: float = Field(6.0, gt=1.0, description="Guidance of CogVideoX.")
+    video_dynamic_guidance: bool = Field(False, description="Let CogVideoX's guidance grow from step to step.")
+    mask_to_latent: Literal["max", "nearest"] = Field(
+        "max", description="How a mask reaches the latents: whole, or sampled as the branch was published."
+    )
+    compile_editing: bool = Field(True, description="Compile the editing models' blocks on a GPU, kept in the cache.")
+    first_block_cache: float | None = Field(
+        None,
+        gt=0.0,
+        lt=1.0,
+        description="Inexact: skip blocks of a step that changes less than this share; 0.1 is a common value.",
+    )
+    fp8: bool = Field(False, description="Inexact: keep the editing transformers' weights in 8-bit floats.")
+    judge_temperature: float = Field(0.1, ge=0.0, le=2.0, description="Sampling temperature of Qwen2.5-VL (spec 6).")
+
     cache: str | None = Field(
         None, description="Folder of this machine for compiled kernels and copies of remote checkpoints."
     )
@@ -144,8 +192,13 @@ def load_settings(**overrides: Any) -> Settings:
             close = difflib.get_close_matches(variable, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known settings: {', '.join(sorted(known - FOREIGN))}"
             raise SettingsError(f"{variable}={os.environ[variable]!r} is not a setting; {hint}")
+    by_spec = {
+        name: os.environ[variable]
+        for variable, name in SPEC_NAMES.items()
+        if os.environ.get(variable) and not os.environ.get(PREFIX + name.upper())
+    }
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+        return Settings(**by_spec | {name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         raise SettingsError(_one_line(error)) from error
 

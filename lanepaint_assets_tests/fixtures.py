@@ -77,6 +77,8 @@ class StripePainter:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
+    def prepare(self, captions: Sequence[str]) -> None: ...
+
     def paint_first_frame(self, scene: EditScene, instruction: PaintInstruction) -> NDArray[np.uint8]:
         self._journal.add("first_frame", scene.item_key, instruction.caption)
         return self._painted(scene.frames[:1], scene.paint_masks[:1], instruction)[0]
@@ -114,8 +116,12 @@ class AgreeingInspector:
     def first_caption(self, instruction: str, wanted: LaneStyle, frame: NDArray[np.uint8]) -> str:
         return wanted.caption
 
-    def judge(self, original: RoadView, edited: RoadView, wanted: LaneStyle, caption: str) -> Verdict:
+    def judge(
+        self, original: RoadView, edited: RoadView, wanted: LaneStyle, caption: str, instruction: str
+    ) -> Verdict:
         return Verdict(True, 1.0, (AttributeVerdict("color", True, "as asked"),), caption)
+
+    def release(self) -> None: ...
 
 
 class JournallingDriver(ConstantVelocityDriver):

@@ -23,11 +23,11 @@ from lanepaint_assets.clips.sample_drive.truth import ClipTruth, read_truth
 from lanepaint_assets.clips.sources import ClipSource, open_source
 from lanepaint_assets.editing.compositing import composite_video
 from lanepaint_assets.editing.engine import EditScene, PaintInstruction
-from lanepaint_assets.editing.mask_edges import MaskEdges
-from lanepaint_assets.editing.refinement import Refinement, refine_first_frame
+from lanepaint_assets.editing.refinement import FirstFrameRequest, Refinement, refine_first_frames
 from lanepaint_assets.lanes.geometry import ClipGeometry, clip_geometry
 from lanepaint_assets.lanes.inspector import RoadView
 from lanepaint_assets.platform import Platform
+from lanepaint_assets.rendering.mask_edges import MaskEdges
 from lanepaint_assets.segmentation.cleanup import CleanedMasks, clean_video_masks
 from lanepaint_assets.store.seeds import seeds
 
@@ -117,16 +117,18 @@ class DriveClip:
         Raises:
             UnpaintableSceneError: the painter found nothing to paint.
         """
-        wanted = self.platform.catalogue[prompt].style
-        assert wanted is not None, "control prompts have no wanted style"
-        return refine_first_frame(
-            self.scene,
-            self._instruction(prompt),
-            wanted,
+        chosen = self.platform.catalogue[prompt]
+        assert chosen.style is not None, "control prompts have no wanted style"
+        [(_, result)] = refine_first_frames(
+            [FirstFrameRequest(self.scene, self._instruction(prompt), chosen.style, chosen.instruction)],
             self.platform.first_frame_painter,
             self.platform.inspector,
-            max_iterations=self.platform.settings.refine_iterations,
+            self.platform.settings.refine_iterations,
+            self._edges,
         )
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def edited(self, prompt: str) -> NDArray[np.uint8]:
         """(T, H, W, 3) the edited video before encoding, as `edited_videos` makes it.
@@ -136,9 +138,12 @@ class DriveClip:
         """
         first = self.first_frame(prompt).picture
         painted = self.platform.video_painter.paint_video(self.scene, first, self._instruction(prompt))
+        return composite_video(self.video.frames, painted, self.masks.paint, self._edges)
+
+    @property
+    def _edges(self) -> MaskEdges:
         settings = self.platform.settings
-        edges = MaskEdges(settings.mask_dilation_px, settings.mask_feather_px)
-        return composite_video(self.video.frames, painted, self.masks.paint, edges)
+        return MaskEdges(settings.mask_dilation_px, settings.mask_feather_px)
 
     def _instruction(self, prompt: str) -> PaintInstruction:
         settings, chosen = self.platform.settings, self.platform.catalogue[prompt]

@@ -176,7 +176,7 @@ def _add_false_passes(
 def _judged(clip: DriveClip, picture: Picture, wanted: LaneStyle) -> Verdict:
     scene = clip.scene
     edited = first_frame_view(scene, picture)
-    return clip.platform.inspector.judge(scene.view(0), edited, wanted, wanted.caption)
+    return clip.platform.inspector.judge(scene.view(0), edited, wanted, wanted.caption, wanted.caption)
 
 
 def _style(clip: DriveClip, prompt: str) -> LaneStyle:

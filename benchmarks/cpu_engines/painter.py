@@ -34,7 +34,7 @@ from lanepaint_assets.clips.encoding import write_video
 from lanepaint_assets.clips.sample_drive.truth import TrueLine
 from lanepaint_assets.editing.engine import UnpaintableSceneError
 from lanepaint_assets.editing.marking_standards import marking_standard
-from lanepaint_assets.editing.mask_edges import MaskEdges, soften_mask
+from lanepaint_assets.rendering.mask_edges import MaskEdges, soften_mask
 
 Float = NDArray[np.float64]
 

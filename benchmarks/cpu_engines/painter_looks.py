@@ -20,8 +20,8 @@ from lanepaint_assets.clips.sample_drive.truth import TrueLine
 from lanepaint_assets.editing.compositing import composite_video
 from lanepaint_assets.editing.engine import PaintInstruction, UnpaintableSceneError
 from lanepaint_assets.editing.marking_standards import MarkingStandard, marking_standard
-from lanepaint_assets.editing.mask_edges import MaskEdges
 from lanepaint_assets.editing.shading import LUMINANCE, linear_frame
+from lanepaint_assets.rendering.mask_edges import MaskEdges
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]

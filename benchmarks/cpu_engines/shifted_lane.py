@@ -17,13 +17,13 @@ from lanepaint_assets.editing.compositing import composite_video
 from lanepaint_assets.editing.engine import EditScene, PaintInstruction
 from lanepaint_assets.editing.lane_paint import LinePaint, paint_pixels, paint_table
 from lanepaint_assets.editing.marking_standards import marking_standard
-from lanepaint_assets.editing.mask_edges import MaskEdges
 from lanepaint_assets.editing.procedural import ProceduralPainter
 from lanepaint_assets.editing.scene_analysis import analyse_scene
 from lanepaint_assets.editing.shading import linear_frame
 from lanepaint_assets.lanes.attributes import Color, Count, LaneStyle, Pattern
 from lanepaint_assets.lanes.birds_eye import pitched, road_pitch
 from lanepaint_assets.rendering.cameras import RigCamera
+from lanepaint_assets.rendering.mask_edges import MaskEdges
 
 Frames = NDArray[np.uint8]
 

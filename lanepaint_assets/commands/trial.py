@@ -24,10 +24,10 @@ from lanepaint_assets.commands.errors import CommandError
 from lanepaint_assets.editing.catalogue import ROUNDTRIP
 from lanepaint_assets.editing.compositing import composite_video
 from lanepaint_assets.editing.engine import EditScene, PaintInstruction
-from lanepaint_assets.editing.mask_edges import MaskEdges
 from lanepaint_assets.lanes.geometry import ClipGeometry, clip_geometry
 from lanepaint_assets.lanes.inspector import LaneInspection, RoadView
 from lanepaint_assets.platform import Platform
+from lanepaint_assets.rendering.mask_edges import MaskEdges
 from lanepaint_assets.segmentation.cleanup import CleanedMasks, clean_video_masks
 from lanepaint_assets.segmentation.outputs import write_mask_pictures
 from lanepaint_assets.segmentation.plausibility import road_plausibility

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanepaint_assets.compiled import compiled
-from lanepaint_assets.editing.mask_edges import SPEC_EDGES, MaskEdges, soften_mask
+from lanepaint_assets.rendering.mask_edges import SPEC_EDGES, MaskEdges, soften_mask
 
 
 @compiled()

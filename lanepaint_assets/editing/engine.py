@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +14,7 @@ from lanepaint_assets.clips.egomotion import Egomotion
 from lanepaint_assets.lanes.attributes import LaneStyle
 from lanepaint_assets.lanes.inspector import RoadView
 from lanepaint_assets.rendering.cameras import RigCamera
+from lanepaint_assets.store.items import ItemError
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,14 @@ class EditScene:
 
 
 @dataclass(frozen=True)
+class LoraWeights:
+    """A LoRA in diffusers' format, a file on this machine's disk, and how strongly it acts (0: not at all)."""
+
+    path: Path
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
 class PaintInstruction:
     """What to paint.
 
@@ -48,12 +59,14 @@ class PaintInstruction:
         caption: the words for engines that read words.
         marking_standard: preset of dash, gap and width, a name of `marking_standards.STANDARD_NAMES`.
         seed: from the study seed, role and clip, never from the prompt (DESIGN part 6).
+        lora: for engines that have a model to adapt.
     """
 
     style: LaneStyle | None
     caption: str
     marking_standard: str
     seed: int
+    lora: LoraWeights | None = None
 
 
 class FirstFramePainter(Protocol):
@@ -64,6 +77,10 @@ class FirstFramePainter(Protocol):
 
     @property
     def version(self) -> str: ...
+
+    def prepare(self, captions: Sequence[str]) -> None:
+        """Told the captions of coming calls, so that a text encoder takes them together and once."""
+        ...
 
     def paint_first_frame(self, scene: EditScene, instruction: PaintInstruction) -> NDArray[np.uint8]:
         """(H, W, 3) sRGB uint8.
@@ -91,6 +108,10 @@ class VideoPainter(Protocol):
     @property
     def version(self) -> str: ...
 
+    def prepare(self, captions: Sequence[str]) -> None:
+        """Told the captions of coming calls, so that a text encoder takes them together and once."""
+        ...
+
     def paint_video(
         self, scene: EditScene, first_frame: NDArray[np.uint8], instruction: PaintInstruction
     ) -> NDArray[np.uint8]:
@@ -102,5 +123,5 @@ class VideoPainter(Protocol):
         ...
 
 
-class UnpaintableSceneError(ValueError):
+class UnpaintableSceneError(ItemError):
     """The clip shows no road or no lane that an engine could paint; its item fails with this reason."""

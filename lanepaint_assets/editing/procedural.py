@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -74,7 +75,7 @@ class ProceduralPainter:
     """Paints first frames and videos alike; one instance serves all items of a step, from any number of threads."""
 
     name = "procedural"
-    version = "2"
+    version = "3"
 
     def __init__(self, lines: LineSource | None = None) -> None:
         """`lines` measures where the clip's lane lines are; by default the CPU inspector, whichever one judges."""
@@ -82,6 +83,9 @@ class ProceduralPainter:
         self._guard = threading.Lock()
         # A scene's analysis lives as long as the scene: whoever holds the clip in memory decides.
         self._analyses: weakref.WeakKeyDictionary[EditScene, dict[str, _Analysis]] = weakref.WeakKeyDictionary()
+
+    def prepare(self, captions: Sequence[str]) -> None:
+        """Nothing: this engine reads no words."""
 
     def paint_first_frame(self, scene: EditScene, instruction: PaintInstruction) -> NDArray[np.uint8]:
         analysis = self._analysed(scene, marking_standard(instruction.marking_standard))

@@ -1,21 +1,26 @@
-"""The caption refinement loop of the first frame (spec 6): paint, judge, reword, until PASS.
+"""The caption refinement loop of first frames (spec 6): paint, judge, reword, until PASS.
 
-Called by the first-frame step with any painter and any inspector. It knows the roles only and writes no files:
-the stage stores the pictures and `Refinement.to_json`.
+Called by the first-frame step with any painter and any inspector. It goes breadth first: all pictures, all verdicts,
+then the next iteration for those that failed, so that models take turns on a device once an iteration and not once a
+picture. It knows the roles only and writes no files: the stage stores the pictures and `Refinement.to_json`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from lanepaint_assets.editing.compositing import composite_video
 from lanepaint_assets.editing.engine import EditScene, FirstFramePainter, PaintInstruction
 from lanepaint_assets.lanes.attributes import LaneStyle
 from lanepaint_assets.lanes.inspector import LaneInspector, RoadView, Verdict
+from lanepaint_assets.rendering.mask_edges import MaskEdges
+from lanepaint_assets.store.items import StepError
 
 # Spec 6, `caption_refine_iters`.
 MAX_ITERATIONS = 10
@@ -90,56 +95,132 @@ class Refinement:
         }
 
 
-def refine_first_frame(
-    scene: EditScene,
-    instruction: PaintInstruction,
-    wanted: LaneStyle,
-    painter: FirstFramePainter,
-    inspector: LaneInspector,
-    max_iterations: int = MAX_ITERATIONS,
-) -> Refinement:
-    """Paint and judge the first frame until it passes.
+@dataclass(frozen=True, eq=False)
+class FirstFrameRequest:
+    """One first frame to be painted.
 
-    Args:
+    Attributes:
         scene: the clip; its first frame is painted.
         instruction: what to paint; its caption is where the loop starts.
         wanted: the style the judge looks for. It is given apart from `instruction.style`, which is None where each line
             keeps its own style.
-        painter, inspector: any engines of these roles.
-        max_iterations: the most attempts.
+        editing_instruction: the edit in the catalogue's words.
+    """
 
-    Returns:
-        Every attempt and the taken one. A caption that was painted before ends the loop: the same words and the same
-        seed would give the same picture.
+    scene: EditScene
+    instruction: PaintInstruction
+    wanted: LaneStyle
+    editing_instruction: str
+
+
+def paint_first_frames(
+    requests: Sequence[FirstFrameRequest], painter: FirstFramePainter, edges: MaskEdges | None
+) -> Iterator[NDArray[np.uint8] | Exception]:
+    """Paint one picture a request.
+
+    Args:
+        requests: in the order to paint.
+        painter: any engine of this role.
+        edges: composite each picture under its mask with these edges (spec 5, `keep_masked_pixels`); None takes it as
+            painted.
+
+    Yields:
+        For each request, in their order, the (H, W, 3) picture or what was raised for it alone.
+
+    Raises:
+        StepError: no picture can be painted.
+    """
+    painter.prepare([request.instruction.caption for request in requests])
+    for request in requests:
+        scene = request.scene
+        try:
+            picture = painter.paint_first_frame(scene, request.instruction)
+            if edges is not None:
+                picture = composite_video(scene.frames[:1], picture[None], scene.paint_masks[:1], edges)[0]
+        except StepError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the others go on; whoever asked records it
+            yield error
+        else:
+            yield picture
+
+
+def refine_first_frames(
+    requests: Sequence[FirstFrameRequest],
+    painter: FirstFramePainter,
+    inspector: LaneInspector,
+    max_iterations: int = MAX_ITERATIONS,
+    edges: MaskEdges | None = None,
+) -> Iterator[tuple[FirstFrameRequest, Refinement | Exception]]:
+    """Paint and judge first frames until they pass.
+
+    Args:
+        requests: all of them go through each iteration together.
+        painter, inspector: any engines of these roles.
+        max_iterations: the most attempts at each.
+        edges: see `paint_first_frames`; the judge sees the composited picture.
+
+    Yields:
+        Each request as soon as it is finished, with every attempt and the taken one, or with what was raised for it
+        alone. A caption that was painted before ends a loop: the same words and the same seed would give the same
+        picture.
 
     Raises:
         ValueError: `max_iterations` is less than 1.
-        UnpaintableSceneError: the painter found nothing to paint.
+        StepError: nothing can be painted or judged.
 
     Source: spec 6; it ends with the best-scored attempt instead of the last one (DESIGN part 7).
     """
     if max_iterations < 1:
         raise ValueError(f"max_iterations is {max_iterations}; at least one attempt is needed")
-    original = scene.view(0)
-    iterations: list[Iteration] = []
-    seen: set[str] = set()
-    caption = instruction.caption
-    stopped: StoppedBecause = "iterations_used_up"
-    for _ in range(max_iterations):
-        seen.add(_normalized(caption))
-        picture = painter.paint_first_frame(scene, replace(instruction, caption=caption))
-        verdict = inspector.judge(original, first_frame_view(scene, picture), wanted, caption)
-        iterations.append(Iteration(caption, picture, verdict))
+    loops = [_Loop(request, request.instruction.caption) for request in requests]
+    while loops:
+        pictures = list(paint_first_frames([loop.next_request() for loop in loops], painter, edges))
+        going_on = []
+        for loop, picture in zip(loops, pictures, strict=True):
+            result = picture if isinstance(picture, Exception) else loop.judged(picture, inspector, max_iterations)
+            if result is None:
+                going_on.append(loop)
+            else:
+                yield loop.request, result
+        loops = going_on
+
+
+@dataclass
+class _Loop:
+    """How far one request has come."""
+
+    request: FirstFrameRequest
+    caption: str
+    iterations: list[Iteration] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+    def next_request(self) -> FirstFrameRequest:
+        self.seen.add(_normalized(self.caption))
+        return replace(self.request, instruction=replace(self.request.instruction, caption=self.caption))
+
+    def judged(
+        self, picture: NDArray[np.uint8], inspector: LaneInspector, max_iterations: int
+    ) -> Refinement | Exception | None:
+        """The verdict on a picture enters; the result where that ends the loop."""
+        request = self.request
+        original, edited = request.scene.view(0), first_frame_view(request.scene, picture)
+        try:
+            verdict = inspector.judge(original, edited, request.wanted, self.caption, request.editing_instruction)
+        except StepError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the others go on; whoever asked records it
+            return error
+        self.iterations.append(Iteration(self.caption, picture, verdict))
+        last = len(self.iterations) - 1
         if verdict.passed:
-            stopped = "passed"
-            break
-        caption = verdict.revised_caption
-        if _normalized(caption) in seen:
-            stopped = "caption_repeated"
-            break
-    last = len(iterations) - 1
-    chosen = last if stopped == "passed" else max(range(last + 1), key=lambda i: iterations[i].verdict.score)
-    return Refinement(tuple(iterations), chosen, stopped == "passed", stopped)
+            return Refinement(tuple(self.iterations), last, True, "passed")
+        self.caption = verdict.revised_caption
+        repeated = _normalized(self.caption) in self.seen
+        if not repeated and len(self.iterations) < max_iterations:
+            return None
+        best = max(range(last + 1), key=lambda index: self.iterations[index].verdict.score)
+        return Refinement(tuple(self.iterations), best, False, "caption_repeated" if repeated else "iterations_used_up")
 
 
 def first_frame_view(scene: EditScene, picture: NDArray[np.uint8]) -> RoadView:

@@ -1,13 +1,15 @@
 """What `first_frames` and `edited_videos` do, without Dagster.
 
-Items are clip x prompt, ordered clip by clip, so that a clip is decoded and analysed once for all its prompts.
+Items are clip x prompt, ordered clip by clip, so that a clip is decoded and analysed once for all its prompts. First
+frames of models are computed in groups, so that painter and judge take turns on a device once an iteration.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -15,21 +17,41 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
+from upath import UPath
 
+from lanepaint_assets.checkpoints.files import file_digest
 from lanepaint_assets.chunk_reader import SIDECAR_FILE, ChunkReader, Edit
 from lanepaint_assets.editing.catalogue import ROUNDTRIP, Prompt
+from lanepaint_assets.engines import Role
 from lanepaint_assets.platform import Platform
+from lanepaint_assets.settings import Settings
 from lanepaint_assets.store.fingerprint import fingerprint
-from lanepaint_assets.store.items import ItemError, ItemOutput, ItemTask, PartitionOutcome, run_items
+from lanepaint_assets.store.items import (
+    ItemError,
+    ItemOutput,
+    ItemTask,
+    PartitionOutcome,
+    StepError,
+    Write,
+    run_item_groups,
+    run_items,
+)
+from lanepaint_assets.store.manifest import ItemRow
 from lanepaint_assets.store.seeds import seed
 from lanepaint_assets.store.upstream import needs
 
 if TYPE_CHECKING:
-    from lanepaint_assets.editing.engine import EditScene, PaintInstruction
+    from lanepaint_assets.editing.engine import EditScene, LoraWeights, PaintInstruction
+    from lanepaint_assets.editing.refinement import FirstFrameRequest, Refinement
+    from lanepaint_assets.rendering.mask_edges import MaskEdges
 
 # Raise when the refinement loop, the composite or the encoding changes.
-FIRST_FRAMES_VERSION = "1"
+FIRST_FRAMES_VERSION = "2"
 EDITED_VIDEOS_VERSION = "1"
+
+# First frames that models work on together. A change of model costs seconds (23 GiB over the bus), an iteration of so
+# many pictures minutes; their clips (about five, with all prompts) fit into a few gigabytes of host memory.
+MODEL_GROUP = 32
 
 FIRST_FRAME_FILE = "first_frame.png"
 REFINEMENT_FILE = "refinement.json"
@@ -72,7 +94,31 @@ class EditItems:
 
         return self.platform.memory.get(("scene", clip_key, row.fingerprint), load)
 
-    def instruction(self, clip_key: str, prompt: Prompt, caption: str = "") -> PaintInstruction:
+    @cached_property
+    def edges(self) -> MaskEdges | None:
+        """How painted pictures are put into their source; None keeps all that was painted (spec 5)."""
+        from lanepaint_assets.rendering.mask_edges import MaskEdges
+
+        settings = self.platform.settings
+        edges = MaskEdges(settings.mask_dilation_px, settings.mask_feather_px)
+        return edges if settings.keep_masked_pixels else None
+
+    @cached_property
+    def lora(self) -> LoraWeights | None:
+        """The LoRA that the settings name.
+
+        Raises:
+            CheckpointError: it is not there.
+        """
+        from lanepaint_assets.checkpoints.files import local_file
+        from lanepaint_assets.editing.engine import LoraWeights
+
+        settings = self.platform.settings
+        if settings.flux_lora is None:
+            return None
+        return LoraWeights(local_file(UPath(settings.flux_lora), settings.cache_folder), settings.flux_lora_scale)
+
+    def instruction(self, clip_key: str, prompt: Prompt, caption: str) -> PaintInstruction:
         """What the painters are told; the seed does not depend on the prompt (common random numbers)."""
         from lanepaint_assets.editing.engine import PaintInstruction
 
@@ -82,6 +128,7 @@ class EditItems:
             caption=caption,
             marking_standard=prompt.marking_standard or settings.marking_standard,
             seed=seed(settings.study_seed, "painter", clip_key, 0),
+            lora=self.lora,
         )
 
 
@@ -89,6 +136,10 @@ def first_frame_tasks(items: EditItems) -> list[ItemTask]:
     """One task a clip x prompt."""
     platform, settings = items.platform, items.platform.settings
     engines = f"{platform.entry('first_frame_painter').label} + {platform.entry('inspector').label}"
+    roles: tuple[Role, ...] = ("first_frame_painter", "inspector")
+    checkpoints = platform.checkpoint_digests(*roles)
+    if items.lora is not None:
+        checkpoints["flux_lora"] = file_digest(UPath(items.lora.path))
     tasks = []
     for key, edit in items.by_key.items():
         need = needs({"vp_inputs": (items.inputs, edit.clip_key)})
@@ -106,7 +157,11 @@ def first_frame_tasks(items: EditItems) -> list[ItemTask]:
                         "marking_standard": edit.prompt.marking_standard or settings.marking_standard,
                         "refine_iterations": settings.refine_iterations,
                         "study_seed": settings.study_seed,
+                        "edges": _edges_fields(settings),
+                        "engine_settings": platform.deciding_settings(*roles),
+                        "lora_scale": None if items.lora is None else items.lora.scale,
                     },
+                    checkpoints=checkpoints,
                 ),
                 selected=edit.selected,
                 blocked=need.blocked,
@@ -116,84 +171,159 @@ def first_frame_tasks(items: EditItems) -> list[ItemTask]:
     return tasks
 
 
+def _edges_fields(settings: Settings) -> dict[str, JsonValue]:
+    """What of the settings decides how painted pictures are put into their source."""
+    return {
+        "dilation_px": settings.mask_dilation_px,
+        "feather_px": settings.mask_feather_px,
+        "keep_masked_pixels": settings.keep_masked_pixels,
+    }
+
+
 def make_first_frames(platform: Platform, chunk: str, run_id: str, selection: Sequence[str]) -> PartitionOutcome:
     """Paint and judge the first frame of every clip x prompt."""
     items = EditItems(platform, chunk, "first_frames", selection)
-
-    def compute(task: ItemTask, folder: Path) -> ItemOutput:
-        edit = items.by_key[task.key]
-        return _first_frame(items, edit.clip_key, edit.prompt, folder)
-
-    return run_items(
-        platform.store,
-        "first_frames",
-        chunk,
-        items.reader.spread(first_frame_tasks(items)),
-        compute,
-        run_id=run_id,
-        workers=platform.settings.workers,
-        progress=platform.progress_for("first_frames"),
-    )
-
-
-def _first_frame(items: EditItems, clip_key: str, prompt: Prompt, folder: Path) -> ItemOutput:
-    from lanepaint_assets.clips.pictures import write_picture
-    from lanepaint_assets.editing.engine import UnpaintableSceneError
-    from lanepaint_assets.editing.refinement import refine_first_frame
-
-    started = perf_counter()
-    scene = items.scene(clip_key)
-    loaded = perf_counter()
-    if prompt.key == ROUNDTRIP:
-        return _unjudged(folder, prompt, scene.frames[0], "", {"load": loaded - started})
-    inspector, painter = items.platform.inspector, items.platform.first_frame_painter
-    wanted = prompt.style or inspector.inspect(scene.view(0)).style
-    instruction = replace(
-        items.instruction(clip_key, prompt),
-        caption=inspector.first_caption(prompt.instruction, wanted, scene.frames[0]),
-    )
+    with_models = bool(platform.entry("first_frame_painter").checkpoints or platform.entry("inspector").checkpoints)
     try:
-        if prompt.style is None:
-            # The control repaints each line in its own style: there is no one style that a judge could look for.
-            picture = painter.paint_first_frame(scene, instruction)
-            timings = {"load": loaded - started, "paint": perf_counter() - loaded}
-            return _unjudged(folder, prompt, picture, instruction.caption, timings)
-        refinement = refine_first_frame(
-            scene, instruction, wanted, painter, inspector, items.platform.settings.refine_iterations
+        return run_item_groups(
+            platform.store,
+            "first_frames",
+            chunk,
+            items.reader.spread(first_frame_tasks(items)),
+            partial(_first_frames, items),
+            run_id=run_id,
+            group_size=MODEL_GROUP if with_models else 1,
+            workers=1 if with_models else platform.settings.workers,
+            progress=platform.progress_for("first_frames"),
         )
-    except UnpaintableSceneError as error:
-        raise ItemError(str(error)) from error
-    names = tuple(f"iteration_{index:02d}.png" for index in range(len(refinement.iterations)))
-    for name, iteration in zip(names, refinement.iterations, strict=True):
-        write_picture(folder / name, iteration.picture)
-    chosen = refinement.iterations[refinement.chosen]
-    write_picture(folder / FIRST_FRAME_FILE, chosen.picture)
-    (folder / REFINEMENT_FILE).write_text(json.dumps(refinement.to_json(names), indent=1))
-    verdict = "PASS" if chosen.verdict.passed else "FAIL"
-    facts: dict[str, JsonValue] = {
-        "prompt": prompt.key,
-        "caption": chosen.caption,
-        "verdict": verdict,
-        "score": round(chosen.verdict.score, 3),
-        "iterations": len(refinement.iterations),
-        "stopped_because": refinement.stopped_because,
-        "reasons": "; ".join(f"{a.attribute}: {a.reason}" for a in chosen.verdict.attributes),
-        "notes": "; ".join(painter.notes(scene, instruction)),
-    }
-    return ItemOutput(facts=facts, timings_s={"load": loaded - started, "refine": perf_counter() - loaded})
+    finally:
+        platform.release_inspector()
 
 
-def _unjudged(
-    folder: Path, prompt: Prompt, picture: NDArray[np.uint8], caption: str, timings_s: dict[str, float]
+def _first_frames(items: EditItems, group: Sequence[ItemTask]) -> Iterator[tuple[ItemTask, Write]]:
+    """Paint and judge the first frames of a group: all captions, all pictures, all verdicts, and so on."""
+    from lanepaint_assets.editing.refinement import paint_first_frames, refine_first_frames
+
+    platform = items.platform
+    painter, inspector = platform.first_frame_painter, platform.inspector
+    edits: list[_Asked] = []
+    controls: list[_Asked] = []
+    for task in group:
+        prompt = items.by_key[task.key].prompt
+        started = perf_counter()
+        try:
+            scene = items.scene(items.by_key[task.key].clip_key)
+            if prompt.key == ROUNDTRIP:
+                load = {"load": perf_counter() - started}
+                yield task, partial(_write_unjudged, items, task, None, scene.frames[0], load)
+                continue
+            request = _request(items, scene, prompt)
+        except StepError:
+            raise
+        except Exception as error:  # noqa: BLE001  # recorded as the item's own
+            yield task, partial(_no_result, error)
+        else:
+            # A control repaints each line in its own style: there is no one style that a judge could look for.
+            kind = controls if prompt.style is None else edits
+            kind.append(_Asked(task, request, perf_counter() - started))
+    started = perf_counter()
+    pictures = paint_first_frames([asked.request for asked in controls], painter, items.edges)
+    for asked, picture in zip(controls, pictures, strict=True):
+        timings = {"load": asked.load_s, "paint": perf_counter() - started}
+        yield asked.task, partial(_write_unjudged, items, asked.task, asked.request, picture, timings)
+    started = perf_counter()
+    by_request = {asked.request: asked for asked in edits}
+    for request, result in refine_first_frames(
+        [asked.request for asked in edits], painter, inspector, platform.settings.refine_iterations, items.edges
+    ):
+        asked = by_request[request]
+        timings = {"load": asked.load_s, "refine": perf_counter() - started}
+        yield asked.task, partial(_write_refined, items, asked.task, request, result, timings)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A task whose picture is to be painted, and what reading its clip and wording its caption took."""
+
+    task: ItemTask
+    request: FirstFrameRequest
+    load_s: float
+
+
+def _request(items: EditItems, scene: EditScene, prompt: Prompt) -> FirstFrameRequest:
+    from lanepaint_assets.editing.refinement import FirstFrameRequest
+
+    inspector = items.platform.inspector
+    wanted = prompt.style or inspector.inspect(scene.view(0)).style
+    caption = inspector.first_caption(prompt.instruction, wanted, scene.frames[0])
+    return FirstFrameRequest(scene, items.instruction(scene.item_key, prompt, caption), wanted, prompt.instruction)
+
+
+def _no_result(error: Exception, _: Path) -> ItemOutput:
+    raise error
+
+
+def _write_refined(
+    items: EditItems,
+    task: ItemTask,
+    request: FirstFrameRequest,
+    result: Refinement | Exception,
+    timings_s: dict[str, float],
+    folder: Path,
 ) -> ItemOutput:
-    """The first frame of a control prompt: it is taken as it is."""
     from lanepaint_assets.clips.pictures import write_picture
 
+    if isinstance(result, Exception):
+        raise result
+    names = tuple(f"iteration_{index:02d}.png" for index in range(len(result.iterations)))
+    for name, iteration in zip(names, result.iterations, strict=True):
+        write_picture(folder / name, iteration.picture)
+    chosen = result.iterations[result.chosen]
+    write_picture(folder / FIRST_FRAME_FILE, chosen.picture)
+    (folder / REFINEMENT_FILE).write_text(json.dumps(result.to_json(names), indent=1))
+    facts: dict[str, JsonValue] = {
+        "prompt": items.by_key[task.key].prompt.key,
+        "caption": chosen.caption,
+        "verdict": "PASS" if chosen.verdict.passed else "FAIL",
+        "score": round(chosen.verdict.score, 3),
+        "iterations": len(result.iterations),
+        "stopped_because": result.stopped_because,
+        "reasons": "; ".join(f"{a.attribute}: {a.reason}" for a in chosen.verdict.attributes),
+        "notes": _notes(items, request, chosen.caption),
+    }
+    return ItemOutput(facts=facts, timings_s=timings_s)
+
+
+def _write_unjudged(
+    items: EditItems,
+    task: ItemTask,
+    request: FirstFrameRequest | None,
+    picture: NDArray[np.uint8] | Exception,
+    timings_s: dict[str, float],
+    folder: Path,
+) -> ItemOutput:
+    """The first frame of a control prompt: it is taken as it is. Without a request nothing was painted."""
+    from lanepaint_assets.clips.pictures import write_picture
+
+    if isinstance(picture, Exception):
+        raise picture
     write_picture(folder / FIRST_FRAME_FILE, picture)
     (folder / REFINEMENT_FILE).write_text(
         json.dumps({"iterations": [], "chosen_iteration": None, "passed": None, "stopped_because": "control prompt"})
     )
-    return ItemOutput(facts={"prompt": prompt.key, "caption": caption, "verdict": None}, timings_s=timings_s)
+    caption = "" if request is None else request.instruction.caption
+    facts: dict[str, JsonValue] = {
+        "prompt": items.by_key[task.key].prompt.key,
+        "caption": caption,
+        "verdict": None,
+        "notes": "" if request is None else _notes(items, request, caption),
+    }
+    return ItemOutput(facts=facts, timings_s=timings_s)
+
+
+def _notes(items: EditItems, request: FirstFrameRequest, caption: str) -> str:
+    instruction = replace(request.instruction, caption=caption)
+    return "; ".join(items.platform.first_frame_painter.notes(request.scene, instruction))
 
 
 def edited_video_tasks(items: EditItems) -> list[ItemTask]:
@@ -201,6 +331,7 @@ def edited_video_tasks(items: EditItems) -> list[ItemTask]:
     settings = items.platform.settings
     firsts = items.reader.manifest("first_frames")
     engine = items.platform.entry("video_painter").label
+    checkpoints = items.platform.checkpoint_digests("video_painter")
     tasks = []
     for key, edit in items.by_key.items():
         need = needs({"vp_inputs": (items.inputs, edit.clip_key), "first_frames": (firsts, key)})
@@ -214,10 +345,10 @@ def edited_video_tasks(items: EditItems) -> list[ItemTask]:
                     engine=engine,
                     params={
                         "algorithm": EDITED_VIDEOS_VERSION,
-                        "mask_dilation_px": settings.mask_dilation_px,
-                        "mask_feather_px": settings.mask_feather_px,
-                        "keep_masked_pixels": settings.keep_masked_pixels,
+                        "edges": _edges_fields(settings),
+                        "engine_settings": items.platform.deciding_settings("video_painter"),
                     },
+                    checkpoints=checkpoints,
                 ),
                 selected=edit.selected,
                 blocked=need.blocked,
@@ -231,19 +362,23 @@ def make_edited_videos(platform: Platform, chunk: str, run_id: str, selection: S
     """Paint every clip x prompt, composite at native resolution, encode."""
     items = EditItems(platform, chunk, "edited_videos", selection)
     firsts = items.reader.manifest("first_frames")
+    tasks = items.reader.spread(edited_video_tasks(items))
+    captions = [_caption(firsts.rows[task.key]) for task in tasks if task.selected and task.blocked is None]
 
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
         from lanepaint_assets.clips.pictures import read_picture
 
+        # Every time, as it costs nothing once they are known: only an item that is really computed loads a model.
+        platform.video_painter.prepare(captions)
         first = firsts.rows[task.key]
         first_frame = read_picture(platform.store.read_bytes(first, FIRST_FRAME_FILE))
-        return _edited_video(items, items.by_key[task.key], first_frame, first.facts, folder)
+        return _edited_video(items, items.by_key[task.key], first_frame, first, folder)
 
     return run_items(
         platform.store,
         "edited_videos",
         chunk,
-        items.reader.spread(edited_video_tasks(items)),
+        tasks,
         compute,
         run_id=run_id,
         workers=platform.settings.workers,
@@ -255,36 +390,25 @@ def _edited_video(
     items: EditItems,
     edit: Edit,
     first_frame: NDArray[np.uint8],
-    first_facts: dict[str, JsonValue],
+    first: ItemRow,
     folder: Path,
 ) -> ItemOutput:
     from lanepaint_assets.clips.encoding import write_video
     from lanepaint_assets.clips.frame_sidecar import FrameSidecar
     from lanepaint_assets.editing.compositing import composite_video
-    from lanepaint_assets.editing.engine import UnpaintableSceneError
-    from lanepaint_assets.editing.mask_edges import MaskEdges
     from lanepaint_assets.rendering.previews import before_after
 
     clip_key, prompt = edit.clip_key, edit.prompt
-    settings = items.platform.settings
     started = perf_counter()
     scene = items.scene(clip_key)
     grid = items.reader.frames(clip_key).grid
     loaded = perf_counter()
     if prompt.key != ROUNDTRIP:
-        try:
-            painted = items.platform.video_painter.paint_video(
-                scene, first_frame, items.instruction(clip_key, prompt, str(first_facts.get("caption") or ""))
-            )
-        except UnpaintableSceneError as error:
-            raise ItemError(str(error)) from error
-        if settings.keep_masked_pixels:
-            painted = composite_video(
-                scene.frames,
-                painted,
-                scene.paint_masks,
-                MaskEdges(settings.mask_dilation_px, settings.mask_feather_px),
-            )
+        painted = items.platform.video_painter.paint_video(
+            scene, first_frame, items.instruction(clip_key, prompt, _caption(first))
+        )
+        if items.edges is not None:
+            painted = composite_video(scene.frames, painted, scene.paint_masks, items.edges)
     else:
         painted = scene.frames
     done = perf_counter()
@@ -295,11 +419,15 @@ def _edited_video(
         facts={
             "prompt": prompt.key,
             "frames": len(grid),
-            "verdict": first_facts.get("verdict"),
+            "verdict": first.facts.get("verdict"),
             "changed_share": round(_changed_share(scene.frames, painted), 5),
         },
         timings_s={"load": loaded - started, "paint": done - loaded, "encode": perf_counter() - done},
     )
+
+
+def _caption(first: ItemRow) -> str:
+    return str(first.facts.get("caption") or "")
 
 
 def _changed_share(source: NDArray[np.uint8], edited: NDArray[np.uint8]) -> float:

@@ -123,7 +123,7 @@ class LaneFollowDriver:
     """
 
     name = "lane_follow"
-    version = "2"
+    version = "3"
 
     def __init__(
         self, cameras: tuple[str, ...] = ("camera_front_wide_120fov",), inspector: LaneInspector | None = None

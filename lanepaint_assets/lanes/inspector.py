@@ -127,6 +127,18 @@ class LaneInspector(Protocol):
         """Word the caption that a painter starts from, given the instruction and the (H, W, 3) frame."""
         ...
 
-    def judge(self, original: RoadView, edited: RoadView, wanted: LaneStyle, caption: str) -> Verdict:
-        """Decide from the pixels of `edited` alone whether it shows `wanted`; `original` is for texture and place."""
+    def judge(self, original: RoadView, edited: RoadView, wanted: LaneStyle, caption: str, instruction: str) -> Verdict:
+        """Decide from the pixels of `edited` alone whether it shows `wanted`.
+
+        Args:
+            original: for texture and place.
+            edited: what is judged, at its target frame.
+            wanted: the style that the edit asks for.
+            caption: the words that the painter was given; what a FAIL revises.
+            instruction: the edit in words, for engines that read.
+        """
+        ...
+
+    def release(self) -> None:
+        """The step has asked its last question: give a large model's memory back. The next call reads it again."""
         ...

@@ -25,7 +25,7 @@ class MeasuredLaneInspector:
     """Measures lane lines on the ground plane; deterministic, no weights, nothing to load."""
 
     name = "measured"
-    version = "2"
+    version = "3"
 
     def __init__(self) -> None:
         # Estimating a clip's geometry costs a second; every frame and every prompt of the clip asks for it.
@@ -49,7 +49,14 @@ class MeasuredLaneInspector:
         """
         return wanted.caption if wanted.is_known else (instruction.strip() or wanted.caption)
 
-    def judge(self, original: RoadView, edited: RoadView, wanted: LaneStyle, caption: str) -> Verdict:
+    def judge(
+        self,
+        original: RoadView,
+        edited: RoadView,
+        wanted: LaneStyle,
+        caption: str,
+        instruction: str = "",  # noqa: ARG002
+    ) -> Verdict:
         """Judge from what is measured in `edited`; `original` lends its camera, its road's course and its texture.
 
         `original` may hold more pictures than `edited`: motion shows its lines better.
@@ -59,6 +66,9 @@ class MeasuredLaneInspector:
         after = replace(edited, camera=edited.camera or before.camera, ego=edited.ego or before.ego)
         inspection, found = _inspect(after)
         return judge_edit(self._reference_of(before, after), inspection, found, wanted, caption)
+
+    def release(self) -> None:
+        """Nothing is held that is worth giving back."""
 
     def _reference_of(self, before: RoadView, after: RoadView) -> Reference:
         """What the original lends to judging; the last one is kept, for every prompt of a clip asks for it."""

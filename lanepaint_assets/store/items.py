@@ -10,9 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -72,6 +73,12 @@ Compute = Callable[[ItemTask, Path], ItemOutput]
 
 Raises ItemError (or any Exception) where it cannot, StepError where no item can be made.
 """
+
+Write = Callable[[Path], ItemOutput]
+"""Writes a finished item's files below an empty local folder, or raises why there is no result, as `Compute` does."""
+
+ComputeGroup = Callable[[Sequence[ItemTask]], Iterator[tuple[ItemTask, Write]]]
+"""Computes items together and yields each of them as soon as it is finished; what it raises fails all others."""
 
 
 @dataclass(frozen=True)
@@ -135,14 +142,46 @@ def run_items(
         ValueError: two tasks share a key, or one has a key that may not enter a path.
         OSError: a finished item cannot be written.
     """
+
+    def alone(group: Sequence[ItemTask]) -> Iterator[tuple[ItemTask, Write]]:
+        for task in group:
+            yield task, partial(compute, task)
+
+    return run_item_groups(
+        store, asset, chunk, tasks, alone, run_id=run_id, workers=workers, scratch=scratch, progress=progress
+    )
+
+
+def run_item_groups(
+    store: ArtifactStore,
+    asset: str,
+    chunk: str,
+    tasks: Sequence[ItemTask],
+    compute_group: ComputeGroup,
+    *,
+    run_id: str,
+    group_size: int = 1,
+    workers: int = 1,
+    scratch: Path | None = None,
+    progress: Progress | None = None,
+) -> PartitionOutcome:
+    """As `run_items`, for items that are better computed together: models take turns on a device a group, not an item.
+
+    Args:
+        compute_group: given up to `group_size` tasks without a standing result, in their order.
+
+    Other arguments and errors as for `run_items`.
+    """
     started = time.monotonic()
     _check_tasks(tasks)
-    run = _Run(store, asset, chunk, compute, run_id, scratch)
+    run = _Run(store, asset, chunk, run_id, scratch)
     todo, reused = run.reconcile(tasks)
+    groups = [todo[first : first + group_size] for first in range(0, len(todo), group_size)]
     computed: list[str] = []
     with _progress_of(asset, chunk, progress) as report:
         report(0, len(todo), "")
-        for done, (key, was_computed) in enumerate(_each(run.make, todo, workers), start=1):
+        make = partial(run.make, compute_group)
+        for done, (key, was_computed) in enumerate(_each(make, groups, workers), start=1):
             (computed if was_computed else reused).append(key)
             report(done, len(todo), key)
     return _outcome(store.manifest(asset, chunk), tasks, set(computed), set(reused), time.monotonic() - started)
@@ -167,12 +206,13 @@ def run_chunk_item(
     Returns:
         The row as it stands, failed with its reason where `compute` raised.
     """
-    run = _Run(store, asset, chunk, compute, run_id, scratch)
+    run = _Run(store, asset, chunk, run_id, scratch)
     task = ItemTask(CHUNK_ROW, fingerprint, engine=engine)
     row = store.manifest(asset, chunk).rows.get(CHUNK_ROW)
     if row is not None and _stands(row, task) and store.keys_with_lost_files(asset, chunk, [row]):
         store.merge(asset, chunk, [_marked(row, "outdated", reason=_FILES_LOST)])
-    run.make(task)
+    if not run.is_made(task):
+        run.record(task, partial(compute, task))
     return store.manifest(asset, chunk).rows[CHUNK_ROW]
 
 
@@ -186,7 +226,6 @@ class _Run:
     store: ArtifactStore
     asset: str
     chunk: str
-    compute: Compute
     run_id: str
     scratch: Path | None
 
@@ -223,21 +262,50 @@ class _Run:
         self.store.merge(self.asset, self.chunk, changes)
         return todo, reused
 
-    def make(self, task: ItemTask) -> bool:
-        """Compute one item and enter its row; False where another run has finished it meanwhile."""
+    def make(self, compute_group: ComputeGroup, group: Sequence[ItemTask]) -> Iterator[tuple[str, bool]]:
+        """Compute a group and enter its rows; yields each key, with False where another run has made it meanwhile."""
+        unfinished = {}
+        for task in group:
+            if self.is_made(task):
+                yield task.key, False
+            else:
+                unfinished[task.key] = task
+        trouble: Exception = RuntimeError("it was left out when its group was computed")
+        finished = compute_group(tuple(unfinished.values())) if unfinished else iter(())
+        while unfinished:
+            try:
+                task, write = next(finished)
+            except StopIteration:
+                break
+            except StepError:
+                raise
+            except Exception as error:
+                log.exception("%s of %s: computing a group failed", self.asset, self.chunk)
+                trouble = error
+                break
+            # Outside the try: what fails here is the store, and no fault of the group.
+            self.record(unfinished.pop(task.key), write)
+            yield task.key, True
+        for task in unfinished.values():
+            self.record(task, partial(_raise, trouble))
+            yield task.key, True
+
+    def is_made(self, task: ItemTask) -> bool:
+        """Whether another run has finished the item meanwhile."""
         row = self.store.manifest(self.asset, self.chunk).rows.get(task.key)
-        if row is not None and row.status == "ok" and row.fingerprint == task.fingerprint:
-            return False
+        return row is not None and row.status == "ok" and row.fingerprint == task.fingerprint
+
+    def record(self, task: ItemTask, write: Write) -> None:
+        """Write one item and enter its row."""
         if self.scratch is not None:
             self.scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="lanepaint-", dir=self.scratch) as staged:
-            self.store.merge(self.asset, self.chunk, [self._computed(task, Path(staged))])
-        return True
+            self.store.merge(self.asset, self.chunk, [self._computed(task, write, Path(staged))])
 
-    def _computed(self, task: ItemTask, staged: Path) -> ItemRow:
+    def _computed(self, task: ItemTask, write: Write, staged: Path) -> ItemRow:
         started = time.monotonic()
         try:
-            output = self.compute(task, staged)
+            output = write(staged)
             canonical_json(output.facts)  # NaN would come back from the manifest as null
             row = ItemRow(
                 key=task.key,
@@ -292,17 +360,22 @@ def _check_tasks(tasks: Sequence[ItemTask]) -> None:
         seen.add(task.key)
 
 
-def _each(make: Callable[[ItemTask], bool], todo: Sequence[ItemTask], workers: int) -> Iterator[tuple[str, bool]]:
-    """Yield each task's key and whether it was computed, as they finish."""
+def _raise(error: Exception, _: Path) -> ItemOutput:
+    raise error
+
+
+def _each(
+    make: Callable[[Sequence[ItemTask]], Iterator[tuple[str, bool]]], groups: Sequence[Sequence[ItemTask]], workers: int
+) -> Iterator[tuple[str, bool]]:
+    """Yield each task's key and whether it was computed, as they finish; of groups in threads, as groups finish."""
     if workers <= 1:
-        for task in todo:
-            yield task.key, make(task)
+        for group in groups:
+            yield from make(group)
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="lanepaint-item")
     try:
-        futures: dict[Future[bool], str] = {pool.submit(make, task): task.key for task in todo}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        for future in as_completed([pool.submit(lambda group: list(make(group)), group) for group in groups]):
+            yield from future.result()
     finally:
         # After an interrupt, items that run are finished and recorded, the others are not started.
         pool.shutdown(wait=True, cancel_futures=True)

@@ -74,6 +74,7 @@ def make_training_samples(platform: Platform, chunk: str, run_id: str) -> Partit
                     params={
                         "algorithm": TRAINING_SAMPLES_VERSION,
                         "frame_interval_us": round(settings.training_frame_interval_s * 1e6),
+                        "engine_settings": platform.deciding_settings("segmenter", "inspector"),
                     },
                 ),
                 blocked=need.blocked,

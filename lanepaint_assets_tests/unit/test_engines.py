@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import signature
 from typing import get_args
 
 import pytest
@@ -76,9 +77,18 @@ def test_an_engine_whose_extra_is_missing_names_the_installation(extra: str, com
 
 def test_settings_choose_the_checkpoint_file_of_an_engine() -> None:
     entry = chosen_engine(Settings(segmenter="sam2", sam2_model="base_plus"), "segmenter")
-    assert entry.checkpoint is not None
-    assert entry.checkpoint.asset in CHECKPOINT_FOLDERS
-    assert entry.checkpoint.file_name(Settings(sam2_model="base_plus")) == "sam2.1_hiera_base_plus.pt"
+    [checkpoint] = entry.checkpoints
+    assert checkpoint.file_name(Settings(sam2_model="base_plus")) == "sam2.1_hiera_base_plus.pt"
+
+
+@pytest.mark.parametrize("entry", [entry for entry in ENGINES if entry.checkpoints], ids=lambda entry: entry.name)
+def test_what_the_table_gives_a_model_engine_is_what_its_constructor_takes(entry: EngineEntry) -> None:
+    module, name = entry.target.split(":")
+    taken = set(signature(getattr(import_module(module), name).from_checkpoint).parameters)
+    given = {checkpoint.argument for checkpoint in entry.checkpoints} | {*entry.deciding, *entry.other, "cache"}
+    assert given <= taken
+    assert {*entry.deciding.values(), *entry.other.values()} <= Settings.model_fields.keys()
+    assert {checkpoint.asset for checkpoint in entry.checkpoints} <= CHECKPOINT_FOLDERS.keys()
 
 
 def test_labels_tell_cpu_engines_from_foundation_models() -> None:

@@ -23,9 +23,9 @@ GLUE = ("definitions", "jobs", "cli", "commands")
 DAGSTER_MODULES = {"definitions.py", "partitions.py", "automation.py", "jobs.py", "materialization.py"}
 DAGSTER_DOORS = {"assets.py", "checks.py", "sensors.py"}
 MODEL_LIBRARIES = {"torch", "torchvision", "diffusers", "transformers", "peft", "sam2", "alpamayo", "accelerate"}
-# Modules that implement an engine with weights; none exists in a checkout with the CPU engines alone.
-MODEL_ENGINE_MODULES = {"flux_fill.py", "flux_lora.py", "qwen.py", "qwen2_5_vl.py", "alpamayo.py"}
-MODEL_ENGINE_FOLDERS = {"sam2", "videopainter"}
+# Modules and folders that implement engines with weights, and what these share.
+MODEL_ENGINE_MODULES = {"flux_lora.py", "alpamayo.py"}
+MODEL_ENGINE_FOLDERS = {"torch_models", "sam2", "flux_fill", "videopainter", "qwen"}
 # What the extra `cpu` brings; the code location must load without any of it.
 CPU_LIBRARIES = ("cv2", "av", "scipy", "numba", "physical_ai_av", "matplotlib", "jinja2", "torch")
 

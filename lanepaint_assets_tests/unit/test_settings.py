@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lanepaint_assets.settings import Settings, SettingsError, load_settings
+from lanepaint_assets.settings import SPEC_NAMES, Settings, SettingsError, load_settings
 
 
 def _refusal(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> str:
@@ -97,3 +97,20 @@ def test_every_setting_says_what_it_is() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name
+
+
+@pytest.mark.parametrize(("variable", "setting"), SPEC_NAMES.items())
+def test_a_setting_can_be_given_by_the_name_that_the_specification_has_for_it(
+    monkeypatch: pytest.MonkeyPatch, variable: str, setting: str
+) -> None:
+    by_spec, by_own = ("cuda:1", "cuda:2") if setting.endswith("device") else ("0", "1")
+    monkeypatch.setenv(variable, by_spec)
+    assert str(int(value) if isinstance(value := getattr(load_settings(), setting), bool) else value) == by_spec
+    monkeypatch.setenv(f"LANEPAINT_{setting.upper()}", by_own)
+    assert str(int(value) if isinstance(value := getattr(load_settings(), setting), bool) else value) == by_own
+
+
+def test_a_wrong_value_under_a_name_of_the_specification_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VP_QWEN_DEVICE", "gpu1")
+    with pytest.raises(SettingsError, match="LANEPAINT_QWEN_DEVICE='gpu1' is not allowed"):
+        load_settings()

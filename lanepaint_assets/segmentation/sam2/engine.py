@@ -6,7 +6,6 @@ decoded, cleaned and written. Clean-up and files are not its business.
 
 from __future__ import annotations
 
-import os
 import threading
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ from lanepaint_assets.segmentation.sam2.graphs import GraphReplay
 from lanepaint_assets.segmentation.sam2.predictor import NotFiniteError, RoadPredictor
 from lanepaint_assets.segmentation.sam2.weights import RandomWeights, load_checkpoint, show_object
 from lanepaint_assets.store.items import ItemError
+from lanepaint_assets.torch_models.devices import pick_device, use_kernel_cache
 
 Mask = NDArray[np.bool_]
 
@@ -43,9 +43,9 @@ class Sam2RoadSegmenter:
         weights: a checkpoint file, or random numbers.
         architecture: what the weights are for.
         device: `cpu`, `cuda`, `cuda:1`, ..., or `auto`: a GPU where there is one.
-        compiled: the package's `vos_optimized` form; its first clip waits minutes for the compiler, unless the cache in
-            `compile_cache` has its results.
-        compile_cache: folder that keeps compiled kernels between processes.
+        compiled: the package's `vos_optimized` form; its first clip waits minutes for the compiler, unless `cache` has
+            its results.
+        cache: folder that keeps compiled kernels between processes.
         encoder_batch: frames that the image encoder takes at once; by default 8 on a GPU, 1 elsewhere or compiled.
         grid: the points on the road in frame 0.
     """
@@ -60,7 +60,7 @@ class Sam2RoadSegmenter:
         *,
         device: str = "auto",
         compiled: bool = False,
-        compile_cache: Path | None = None,
+        cache: Path | None = None,
         encoder_batch: int | None = None,
         grid: PointGrid = SPEC_GRID,
     ) -> None:
@@ -68,7 +68,7 @@ class Sam2RoadSegmenter:
         self._architecture = architecture
         self._device = device
         self._compiled = compiled
-        self._compile_cache = compile_cache
+        self._cache = cache
         self._encoder_batch = encoder_batch
         self._grid = grid
         # The device is one, and so is the predictor's state.
@@ -98,8 +98,7 @@ class Sam2RoadSegmenter:
         """
         architecture = ARCHITECTURES[sam2_model]
         path = local_file(folder / f"{architecture.name}.pt", cache)
-        kernels = None if cache is None else cache / "kernels"
-        return cls(path, architecture, device=device, compiled=sam2_compile, compile_cache=kernels)
+        return cls(path, architecture, device=device, compiled=sam2_compile, cache=cache)
 
     def segment_picture(self, frame: NDArray[np.uint8]) -> Mask:
         """Raw road mask (H, W) of one sRGB frame (H, W, 3)."""
@@ -136,9 +135,7 @@ class Sam2RoadSegmenter:
     @cached_property
     def device(self) -> torch.device:
         """Where the network runs."""
-        if self._device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self._device)
+        return pick_device(self._device)
 
     @property
     def _batch(self) -> int:
@@ -160,8 +157,8 @@ class Sam2RoadSegmenter:
             # For what autocast leaves in float32.
             torch.backends.cuda.matmul.allow_tf32 = True
             torch.backends.cudnn.allow_tf32 = True
-        if self._compiled and self._compile_cache is not None:
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self._compile_cache))
+        if self._compiled:
+            use_kernel_cache(self._cache)
         if isinstance(self._weights, RandomWeights):
             torch.manual_seed(self._weights.seed)
         predictor = build_predictor(self._architecture, self.device, compiled=self._compiled)

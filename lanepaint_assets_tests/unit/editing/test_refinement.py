@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from lanepaint_assets.editing.engine import EditScene, PaintInstruction
-from lanepaint_assets.editing.refinement import Refinement, refine_first_frame
+from lanepaint_assets.editing.refinement import FirstFrameRequest, Refinement, refine_first_frames
 from lanepaint_assets.lanes.attributes import UNKNOWN_STYLE, LaneStyle
 from lanepaint_assets.lanes.inspector import AttributeVerdict, LaneInspection, RoadView, Verdict
+from lanepaint_assets.rendering.mask_edges import MaskEdges
+from lanepaint_assets.store.items import ItemError, StepError
 from lanepaint_assets_tests.unit.editing.road_scene import WHITE_DASHED, FlatRoad
 
 
@@ -21,9 +24,18 @@ class WordPainter:
     name = "words"
     version = "1"
     asked: list[PaintInstruction] = field(default_factory=list)
+    prepared: list[tuple[str, ...]] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
+    broken: dict[str, Exception] = field(default_factory=dict)
+
+    def prepare(self, captions: Sequence[str]) -> None:
+        self.prepared.append(tuple(captions))
 
     def paint_first_frame(self, scene: EditScene, instruction: PaintInstruction) -> NDArray[np.uint8]:
         self.asked.append(instruction)
+        self.order.append(f"paint {scene.item_key}")
+        if scene.item_key in self.broken:
+            raise self.broken[scene.item_key]
         return np.full(scene.frames.shape[1:], len(instruction.caption) % 256, np.uint8)
 
     def notes(self, scene: EditScene, instruction: PaintInstruction) -> tuple[str, ...]:
@@ -39,6 +51,8 @@ class ScriptedInspector:
     version = "1"
     judged: list[int] = field(default_factory=list)
     views: list[tuple[RoadView, RoadView]] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
+    broken: dict[str, Exception] = field(default_factory=dict)
 
     def inspect(self, view: RoadView) -> LaneInspection:
         return LaneInspection((), UNKNOWN_STYLE, 0.0, FlatRoad().camera, "not asked for")
@@ -46,20 +60,32 @@ class ScriptedInspector:
     def first_caption(self, instruction: str, wanted: LaneStyle, frame: NDArray[np.uint8]) -> str:
         return wanted.caption
 
-    def judge(self, original: RoadView, edited: RoadView, wanted: LaneStyle, caption: str) -> Verdict:
+    def release(self) -> None: ...
+
+    def judge(self, original: RoadView, edited: RoadView, wanted: LaneStyle, caption: str, instruction: str) -> Verdict:
+        self.order.append(f"judge {instruction}")
+        if instruction in self.broken:
+            raise self.broken[instruction]
         self.judged.append(int(edited.frames[0, 0, 0, 0]))
         self.views.append((original, edited))
         passed, score, revised = self.answers[len(self.judged) - 1]
         return Verdict(passed, score, (AttributeVerdict("color", passed, "seen"),), revised)
 
 
-def refined(*answers: tuple[bool, float, str], most: int = 10) -> tuple[Refinement, WordPainter, ScriptedInspector]:
+def request(item_key: str = "a.b") -> FirstFrameRequest:
     frames = np.zeros((2, 8, 8, 3), np.uint8)
+    masks = np.zeros((2, 8, 8), np.bool_)
+    masks[:, 4:, 4:] = True
     road = FlatRoad()
-    scene = EditScene("a.b", frames, np.array([0, 125_000]), frames[..., 0] > 0, road.camera, road.ego(1.0))
+    scene = EditScene(item_key, frames, np.array([0, 125_000]), masks, road.camera, road.ego(1.0))
+    return FirstFrameRequest(scene, PaintInstruction(WHITE_DASHED, "first words", "us", 5), WHITE_DASHED, item_key)
+
+
+def refined(*answers: tuple[bool, float, str], most: int = 10) -> tuple[Refinement, WordPainter, ScriptedInspector]:
     painter, inspector = WordPainter(), ScriptedInspector(list(answers))
-    instruction = PaintInstruction(WHITE_DASHED, "first words", "us", 5)
-    return refine_first_frame(scene, instruction, WHITE_DASHED, painter, inspector, most), painter, inspector
+    [(_, result)] = refine_first_frames([request()], painter, inspector, most)
+    assert isinstance(result, Refinement)
+    return result, painter, inspector
 
 
 def test_the_loop_ends_at_the_first_pass_and_takes_that_picture():
@@ -118,3 +144,57 @@ def test_the_judge_sees_the_whole_original_clip_and_one_edited_picture_of_the_sa
         assert edited.road_masks is not None
     first, second = inspector.views
     assert first[0].frames is second[0].frames
+
+
+def of_three(
+    answers: list[tuple[bool, float, str]],
+    painting: dict[str, Exception] | None = None,
+    judging: dict[str, Exception] | None = None,
+) -> tuple[dict[str, Refinement | Exception], list[str], WordPainter]:
+    order: list[str] = []
+    painter = WordPainter(order=order, broken=painting or {})
+    inspector = ScriptedInspector(answers, order=order, broken=judging or {})
+    requests = [request(key) for key in ("a", "b", "c")]
+    results = {one.scene.item_key: result for one, result in refine_first_frames(requests, painter, inspector)}
+    return results, order, painter
+
+
+def test_painter_and_judge_take_turns_once_an_iteration_for_all_that_still_fail():
+    passing, failing = (True, 1.0, ""), (False, 0.3, "other words")
+    results, order, painter = of_three([passing, failing, passing, passing])
+    assert order == ["paint a", "paint b", "paint c", "judge a", "judge b", "judge c", "paint b", "judge b"]
+    assert painter.prepared == [("first words",) * 3, ("other words",)]
+    assert all(isinstance(result, Refinement) and result.passed for result in results.values())
+
+
+def test_a_finished_picture_is_told_before_the_next_iteration_begins():
+    painter = WordPainter()
+    inspector = ScriptedInspector([(True, 1.0, ""), (False, 0.3, "more"), (True, 1.0, "")])
+    told = refine_first_frames([request("a"), request("b")], painter, inspector)
+    first, _ = next(told)
+    assert first.scene.item_key == "a"
+    assert len(painter.asked) == 2
+
+
+@pytest.mark.parametrize("where", ["painting", "judging"])
+def test_what_is_raised_for_one_picture_is_its_own(where: str):
+    trouble = ItemError("no lane to paint")
+    results, _, _ = of_three([(True, 1.0, "")] * 3, **{where: {"b": trouble}})
+    assert results["b"] is trouble
+    assert isinstance(results["a"], Refinement)
+    assert isinstance(results["c"], Refinement)
+
+
+def test_what_stops_the_step_is_not_taken_for_one_picture_s_trouble():
+    with pytest.raises(StepError, match="no checkpoint"):
+        of_three([(True, 1.0, "")] * 3, painting={"b": StepError("no checkpoint")})
+
+
+def test_the_judge_sees_the_picture_as_it_is_composited_and_that_is_what_is_kept():
+    inspector = ScriptedInspector([(True, 1.0, "")])
+    [(_, result)] = refine_first_frames([request()], WordPainter(), inspector, edges=MaskEdges(0, 0))
+    assert isinstance(result, Refinement)
+    picture = result.picture[..., 0]
+    assert (picture[4:, 4:] == len("first words")).all()
+    assert (picture[:4] == 0).all()
+    assert np.array_equal(inspector.views[0][1].frames[0], result.picture)

@@ -73,8 +73,10 @@ class KnownLanes:
     def first_caption(self, instruction: str, wanted: object, frame: object) -> str:
         raise NotImplementedError
 
-    def judge(self, original: object, edited: object, wanted: object, caption: object) -> object:
+    def judge(self, *about: object) -> object:
         raise NotImplementedError
+
+    def release(self) -> None: ...
 
 
 def state_of(speed_mps: float = 12.0, curvature_1pm: float = 0.0) -> EgoState:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanepaint_assets.editing.compositing import composite, composite_video
-from lanepaint_assets.editing.mask_edges import SPEC_EDGES, MaskEdges, soften_mask
+from lanepaint_assets.rendering.mask_edges import SPEC_EDGES, MaskEdges, soften_mask
 
 
 def square(side: int = 160, first: int = 60, last: int = 100) -> np.ndarray:

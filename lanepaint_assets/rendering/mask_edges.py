@@ -1,6 +1,7 @@
-"""From a hard paint mask to the soft alpha that painters are shown and composites use.
+"""From a hard paint mask to the grown one that inpainting networks are shown, and to the soft alpha of composites.
 
-Called by the first-frame and video steps. No blending here: see `compositing.py`.
+Called by the first-frame and video steps, by the inpainting engines and their training. No blending here: see
+`compositing.py`.
 """
 
 from __future__ import annotations
@@ -46,6 +47,31 @@ class MaskEdges:
 SPEC_EDGES = MaskEdges()
 
 
+def model_mask(mask: NDArray[np.bool_], edges: MaskEdges = SPEC_EDGES) -> NDArray[np.bool_]:
+    """Grow a mask evenly in all directions: what an inpainting network is told to paint, in training and inference.
+
+    Not feathered: such networks take a mask as a yes or no of each pixel, and learn from masks of the same growth.
+    Their result is softened where it is composited, see `soften_mask`.
+
+    Args:
+        mask: (H, W), True where paint may go.
+        edges: its growth counts.
+
+    Returns:
+        (H, W), True up to `edges.dilation_px` from `mask`; all False where `mask` is.
+
+    Raises:
+        ValueError: the mask is not two-dimensional.
+    """
+    if mask.ndim != 2:
+        raise ValueError(f"a paint mask has two dimensions, this one has shape {mask.shape}")
+    if not edges.dilation_px or not mask.any():
+        return mask.copy()
+    # A distance transform costs the same for every radius; a 49 px round kernel would take 30 times as long.
+    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.asarray(distance <= edges.dilation_px)
+
+
 def soften_mask(
     mask: NDArray[np.bool_], edges: MaskEdges = SPEC_EDGES, keep_out: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float32]:
@@ -65,16 +91,9 @@ def soften_mask(
 
     Source: spec 5, mask processing pipeline. Its 24 px is read as the distance that the mask grows.
     """
-    if mask.ndim != 2:
-        raise ValueError(f"a paint mask has two dimensions, this one has shape {mask.shape}")
     if keep_out is not None and keep_out.shape != mask.shape:
         raise ValueError(f"keep_out has shape {keep_out.shape}, the paint mask {mask.shape}")
-    grown = mask
-    if edges.dilation_px and mask.any():
-        # A distance transform costs the same for every radius; a 49 px round kernel would take 30 times as long.
-        distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        grown = distance <= edges.dilation_px
-    alpha = grown.astype(np.float32)
+    alpha = model_mask(mask, edges).astype(np.float32)
     if edges.feather_px > 0:
         side = 2 * int(np.ceil(_FEATHER_REACH * edges.feather_px)) + 1
         alpha = cv2.GaussianBlur(alpha, (side, side), edges.feather_px, borderType=cv2.BORDER_REPLICATE).astype(

@@ -1,0 +1,386 @@
+"""The `flux_fill` engine: FLUX.1 Fill paints the first frame of a clip, from a caption and the mask.
+
+Called through the `FirstFramePainter` role. Text is read first, for many captions at once, then pictures are painted:
+so that the encoders need not share the device with the transformer. Compositing under the feathered mask is the
+stage's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FirstBlockCacheConfig, FlowMatchEulerDiscreteScheduler, FluxFillPipeline
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer, T5Tokenizer
+from upath import UPath
+
+from lanepaint_assets.checkpoints.files import CheckpointError
+from lanepaint_assets.checkpoints.model_folder import local_model_folder
+from lanepaint_assets.editing.engine import EditScene, LoraWeights, PaintInstruction
+from lanepaint_assets.editing.flux_architecture import FLUX_FILL, FluxArchitecture
+from lanepaint_assets.editing.lora_adapters import use_lora
+from lanepaint_assets.editing.text_encoder import TextEncoder
+from lanepaint_assets.rendering.mask_edges import SPEC_EDGES, MaskEdges, model_mask
+from lanepaint_assets.store.items import ItemError
+from lanepaint_assets.torch_models.components import random_component, read_component, read_tokenizer
+from lanepaint_assets.torch_models.devices import inference_dtype, pick_device, use_kernel_cache
+from lanepaint_assets.torch_models.out_of_memory import with_retry
+from lanepaint_assets.torch_models.residency import GIB, Part, Residency
+
+# Spec 5: what FluxFill is asked for.
+STEPS = 50
+GUIDANCE = 30.0
+
+# The most that the transformer reads, and what it was trained with; longer captions are cut.
+CAPTION_TOKENS = 512
+
+# Forms in which CLIP's vocabulary may lie in its folder.
+_CLIP_VOCABULARIES = (("vocab.json", "merges.txt"), ("tokenizer.json",))
+
+# Pixels a side that the autoencoder (8) and the transformer's tokens (2) make one number of.
+GRAIN_PX = 16
+
+# The autoencoder's widest layers hold about 256 channels of bfloat16 in a few copies for each pixel: an estimate from
+# above. In tiles it stays below the other figure, whatever the picture's size.
+_BYTES_A_PIXEL = 4096
+_TILED_BYTES = 2 * GIB
+
+# Forms of a block that are compiled before torch gives up and runs it as it is: each LoRA that joins makes new ones of
+# those before, and torch's own limit of 8 is three LoRAs.
+_COMPILED_FORMS = 64
+
+# Side of the tiles: those of the model's configuration (1024) are half of a 1080p frame and save too little.
+_TILE_PX = 512
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """How the transformer is run faster or in less memory.
+
+    Attributes:
+        compiled: its two kinds of blocks are compiled; exact but for rounding. The first picture, and the first of a
+            LoRA, wait for the compiler unless the kernel cache has its results.
+        first_block_cache: None, or the relative change of the first block's result below which a step takes what the
+            other blocks added in the step before. Inexact: the larger, the more steps go without the blocks that draw
+            texture and sharp edges, which is what lines consist of.
+        fp8: weights are held as 8-bit floats, 11 GiB less, and widened layer by layer at every step, which takes time.
+            Inexact: each weight keeps three bits of its fraction.
+    """
+
+    compiled: bool = False
+    first_block_cache: float | None = None
+    fp8: bool = False
+
+    def __post_init__(self) -> None:
+        if self.first_block_cache is not None and not self.first_block_cache > 0.0:
+            raise ValueError(f"the change below which a step is skipped must be positive, not {self.first_block_cache}")
+
+    def applied(self, transformer: FluxTransformer2DModel) -> FluxTransformer2DModel:
+        """The same transformer, so set up."""
+        model: Any = transformer
+        if self.fp8:
+            model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=model.dtype)
+        if self.first_block_cache is not None:
+            model.enable_cache(FirstBlockCacheConfig(self.first_block_cache))  # type: ignore[no-untyped-call]
+        if self.compiled:
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _COMPILED_FORMS)
+            model.compile_repeated_blocks()
+        return transformer
+
+
+EXACT = Acceleration()
+
+
+@dataclass(frozen=True)
+class FluxParts:
+    """What a FLUX.1 Fill model consists of, each part read at its first use."""
+
+    words: TextEncoder
+    clip: Part[CLIPTextModel]
+    clip_tokenizer: CLIPTokenizer
+    transformer: Part[FluxTransformer2DModel]
+    autoencoder: Part[AutoencoderKL]
+    scheduler: FlowMatchEulerDiscreteScheduler
+
+
+@dataclass(frozen=True, eq=False)
+class _Order:
+    """One picture to paint: what messages call it, what the model sees of it, and what it is to become.
+
+    `picture` (H, W, 3) uint8 and `mask` (H, W) bool have sides that are multiples of 16; `words` and `summary` are the
+    caption's embeddings in host memory.
+    """
+
+    what: str
+    picture: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    words: Tensor
+    summary: Tensor
+    seed: int
+    lora: LoraWeights | None
+
+
+class FluxFillPainter:
+    """FLUX.1 Fill as a `FirstFramePainter`.
+
+    A picture depends on frame, mask, caption, seed and LoRA, not on what was painted before. Calls may come from any
+    thread; the device takes one at a time.
+
+    Args:
+        parts: the networks.
+        residency: of the device that they share with others.
+        steps: denoising steps.
+        guidance: how closely the caption is followed; an input of this model, not two passes.
+        edges: how far the mask that the model is shown grows.
+    """
+
+    name = "flux_fill"
+    version = "1"
+
+    def __init__(
+        self,
+        parts: FluxParts,
+        residency: Residency,
+        *,
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
+        edges: MaskEdges = SPEC_EDGES,
+    ) -> None:
+        if steps < 1:
+            raise ValueError(f"a picture takes at least one denoising step, not {steps}")
+        self._parts = parts
+        self._residency = residency
+        self._steps = steps
+        self._guidance = guidance
+        self._edges = edges
+        self._summaries: dict[str, Tensor] = {}
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        folder: UPath,
+        *,
+        cache: Path | None = None,
+        device: str = "auto",
+        memory_gib: float | None = None,
+        steps: int = STEPS,
+        guidance: float = GUIDANCE,
+        edges: MaskEdges = SPEC_EDGES,
+        compiled: bool = False,
+        first_block_cache: float | None = None,
+        fp8: bool = False,
+    ) -> FluxFillPainter:
+        """The engine on a released checkpoint.
+
+        Args:
+            folder: FLUX.1-Fill-dev in diffusers' layout; on an object store it is copied to `cache` first.
+            cache: folder for compiled kernels and copies of remote checkpoints.
+            device: see `pick_device`.
+            memory_gib: budget of the device; see `Residency`.
+            steps, guidance, edges: see the class.
+            compiled, first_block_cache, fp8: see `Acceleration`; on a CPU nothing is compiled.
+
+        Raises:
+            CheckpointError: a file is missing or damaged. Weights are read at the first call.
+        """
+        local = local_model_folder(folder, cache)
+        use_kernel_cache(cache)
+        residency = Residency.of(pick_device(device), memory_gib)
+        acceleration = Acceleration(compiled and residency.device.type == "cuda", first_block_cache, fp8)
+        return cls(_parts_of(local, residency, acceleration), residency, steps=steps, guidance=guidance, edges=edges)
+
+    def prepare(self, captions: Sequence[str]) -> None:
+        """Read captions that are about to be painted, all at once."""
+        self._parts.words.encode(captions, CAPTION_TOKENS)
+        self._summarized(captions)
+
+    def paint_first_frame(self, scene: EditScene, instruction: PaintInstruction) -> NDArray[np.uint8]:
+        """See `FirstFramePainter`. The whole picture comes from the model, also outside the mask.
+
+        Raises:
+            ItemError: nothing may be painted, the LoRA does not fit, the picture does not fit into the device's memory,
+                or the network gave NaN.
+        """
+        frame, mask = scene.frames[0], scene.paint_masks[0]
+        if not mask.any():
+            raise ItemError(
+                f"the paint mask of {scene.item_key} is empty in the first frame: there is nothing to paint"
+            )
+        height, width = mask.shape
+        what = f"the first frame of {scene.item_key} ({width}x{height})"
+        # 1. Text: from memory, where `prepare` was told of the caption.
+        words = self._parts.words.encode([instruction.caption], CAPTION_TOKENS)[0]
+        summary = self._summarized([instruction.caption])[0]
+        # 2. What the model sees.
+        picture, shown = on_grain(frame), on_grain(model_mask(mask, self._edges))
+        # 3. Paint.
+        order = _Order(what, picture, shown, words, summary, instruction.seed, instruction.lora)
+        painted = with_retry(partial(self._painted, order), self._residency, what)
+        return painted[:height, :width]
+
+    def notes(self, scene: EditScene, instruction: PaintInstruction) -> tuple[str, ...]:  # noqa: ARG002  # the role's
+        """See `FirstFramePainter`."""
+        if not self._parts.words.is_cut(instruction.caption, CAPTION_TOKENS):
+            return ()
+        return (f"the caption is longer than the {CAPTION_TOKENS} tokens that FLUX reads: its end was not painted",)
+
+    def _painted(self, order: _Order, tight: bool) -> NDArray[np.uint8]:
+        """The pipeline's picture (H, W, 3); H and W are multiples of 16."""
+        transformer, autoencoder = self._parts.transformer, self._parts.autoencoder
+        height, width = order.mask.shape
+        working_bytes = _TILED_BYTES if tight else min(height * width * _BYTES_A_PIXEL, self._spare_bytes)
+        with self._residency.holding(transformer, autoencoder, working_bytes=working_bytes):
+            device, pipeline = self._residency.device, self._pipeline
+            use_lora(transformer.module, order.lora)
+            _set_tiling(autoencoder.module, tight)
+            pipeline.set_progress_bar_config(disable=None, leave=False, desc=order.what)
+            # The caches of steps, where there are any, ask for a context; the pipeline empties them at its end.
+            with transformer.module.cache_context("fill"):
+                result: Tensor = pipeline(
+                    image=torch.from_numpy(order.picture).permute(2, 0, 1)[None].float() / 255.0,
+                    mask_image=torch.from_numpy(order.mask)[None, None].float(),
+                    height=height,
+                    width=width,
+                    prompt_embeds=order.words.to(device),
+                    pooled_prompt_embeds=order.summary.to(device),
+                    num_inference_steps=self._steps,
+                    guidance_scale=self._guidance,
+                    max_sequence_length=CAPTION_TOKENS,
+                    # On the host, so that every device starts from the same noise.
+                    generator=torch.Generator().manual_seed(order.seed),
+                    output_type="pt",
+                ).images[0]
+            if not bool(torch.isfinite(result).all()):
+                lora = "" if order.lora is None else f" with {order.lora.path}"
+                raise ItemError(f"the network gave NaN for {order.what}{lora}; its weights may be damaged")
+            return result.permute(1, 2, 0).float().mul(255.0).round().to(torch.uint8).cpu().numpy()
+
+    @cached_property
+    def _pipeline(self) -> Any:
+        """Diffusers' pipeline around the parts; it is given embeddings and has no text encoders of its own."""
+        return FluxFillPipeline(  # type: ignore[no-untyped-call]
+            scheduler=self._parts.scheduler,
+            vae=self._parts.autoencoder.module,
+            text_encoder=None,
+            tokenizer=None,
+            text_encoder_2=None,
+            tokenizer_2=None,
+            transformer=self._parts.transformer.module,
+        )
+
+    def _summarized(self, captions: Sequence[str]) -> list[Tensor]:
+        """CLIP's summary of each caption, (1, d) in host memory; it reads the first 77 tokens, as FLUX was trained."""
+        missing = [caption for caption in dict.fromkeys(captions) if caption not in self._summaries]
+        if missing:
+            clip = self._parts.clip
+            with self._residency.holding(clip), torch.no_grad():
+                # One by one: the last bits must not depend on which captions come together, and it is a small network.
+                for caption in missing:
+                    tokens = self._parts.clip_tokenizer(
+                        caption,
+                        padding="max_length",
+                        max_length=clip.module.config.max_position_embeddings,
+                        truncation=True,
+                        return_tensors="pt",
+                    )
+                    summary = clip.module(tokens.input_ids.to(self._residency.device)).pooler_output
+                    self._summaries[caption] = summary.cpu()
+        return [self._summaries[caption] for caption in captions]
+
+    @property
+    def _spare_bytes(self) -> int:
+        """What the budget leaves beside the weights; more is not promised, but tried in tiles when it is lacking."""
+        budget = self._residency.budget_bytes
+        weights = self._parts.transformer.bytes + self._parts.autoencoder.bytes
+        return max(budget - weights, 0) if budget is not None else 0
+
+
+def on_grain(picture: NDArray[Any]) -> NDArray[Any]:
+    """A picture or mask (H, W, ...) continued to multiples of 16 pixels, mirrored at its right and lower edge."""
+    height, width = picture.shape[:2]
+    missing = [(0, -height % GRAIN_PX), (0, -width % GRAIN_PX)]
+    return np.pad(picture, missing + [(0, 0)] * (picture.ndim - 2), mode="symmetric")
+
+
+def random_flux(
+    clip_tokenizer: CLIPTokenizer,
+    t5_tokenizer: T5Tokenizer,
+    *,
+    architecture: FluxArchitecture = FLUX_FILL,
+    device: str = "auto",
+    cache: Path | None = None,
+    memory_gib: float | None = None,
+    steps: int = STEPS,
+    acceleration: Acceleration = EXACT,
+    seed: int = 0,
+) -> FluxFillPainter:
+    """The engine with random weights, for measurements of speed and memory: its pictures are noise.
+
+    Args:
+        clip_tokenizer, t5_tokenizer: any whose tokens the architecture's vocabularies hold.
+        architecture: by default the released one, 33.7 GB of weights in bfloat16.
+        device: computes, and draws the weights.
+        cache: folder for compiled kernels.
+        memory_gib: budget of the device; see `Residency`.
+        steps: denoising steps.
+        acceleration: of the transformer.
+        seed: of the weights.
+    """
+    use_kernel_cache(cache)
+    residency = Residency.of(pick_device(device), memory_gib)
+    drawn = partial(random_component, device=residency.device, dtype=inference_dtype(residency.device), seed=seed)
+    origin = f"random {seed} {architecture} {acceleration}"
+    parts = FluxParts(
+        words=TextEncoder.random(t5_tokenizer, residency, architecture.text, seed),
+        clip=residency.part(f"clip {origin}", lambda: drawn(architecture.build_clip)),
+        clip_tokenizer=clip_tokenizer,
+        transformer=residency.part(
+            f"flux transformer {origin}", lambda: acceleration.applied(drawn(architecture.build_transformer))
+        ),
+        autoencoder=residency.part(f"flux autoencoder {origin}", lambda: drawn(architecture.build_autoencoder)),
+        scheduler=architecture.scheduler(),
+    )
+    return FluxFillPainter(parts, residency, steps=steps)
+
+
+def _parts_of(folder: Path, residency: Residency, acceleration: Acceleration) -> FluxParts:
+    """The parts of a checkpoint on this machine's disk."""
+    dtype = inference_dtype(residency.device)
+    try:
+        schedules: Any = FlowMatchEulerDiscreteScheduler
+        scheduler = schedules.from_pretrained(folder / "scheduler", local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: its scheduler is not readable ({error}); copy it again") from error
+    return FluxParts(
+        words=TextEncoder.of(folder / "text_encoder_2", folder / "tokenizer_2", residency),
+        clip=residency.part(f"clip {folder}", lambda: read_component(CLIPTextModel, folder / "text_encoder", dtype)),
+        clip_tokenizer=read_tokenizer(CLIPTokenizer, folder / "tokenizer", _CLIP_VOCABULARIES),
+        transformer=residency.part(
+            f"flux transformer {folder} {acceleration}",
+            lambda: acceleration.applied(read_component(FluxTransformer2DModel, folder / "transformer", dtype)),
+        ),
+        autoencoder=residency.part(
+            f"flux autoencoder {folder}", lambda: read_component(AutoencoderKL, folder / "vae", dtype)
+        ),
+        scheduler=scheduler,
+    )
+
+
+def _set_tiling(autoencoder: AutoencoderKL, tiled: bool) -> None:
+    """Have pictures larger than a tile encoded and decoded in tiles whose overlaps are blended, or whole."""
+    model: Any = autoencoder
+    if tiled:
+        model.enable_tiling()
+    else:
+        model.disable_tiling()
+    model.tile_sample_min_size = _TILE_PX
+    model.tile_latent_min_size = _TILE_PX // 2 ** (len(model.config.block_out_channels) - 1)

@@ -1,0 +1,251 @@
+"""Which models are in a device's memory: as many as its budget allows, the others wait in host memory.
+
+Called by model engines around their work on a device. A model is read from disk once, at its first use; after that it
+moves between host and device memory only. Nothing here knows what a model computes.
+
+Weights do not change during inference, so the host keeps its copy: leaving the device costs nothing, coming back one
+copy over the bus.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from lanepaint_assets.store.items import StepError
+
+log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=nn.Module)
+
+GIB = 1 << 30
+
+# Spec 5: the models together stay below this on one GPU of 80 GB.
+ONE_GPU_BUDGET_GIB = 40.0
+
+# On a larger GPU, or where there are several, models stay resident; the rest is the CUDA context's and fragmentation's.
+LARGE_GPU_GIB = 100.0
+LARGE_GPU_SHARE = 0.92
+
+# What must come free when a model leaves: the allocator rounds, and a few small tensors may be shared.
+FREED_SHARE = 0.95
+
+
+class Part(Generic[M]):
+    """A module that moves as a whole; made by `Residency.part`.
+
+    Attributes:
+        name: what it is and where its weights are from; messages name it.
+        loads: how often it was read from disk.
+    """
+
+    def __init__(self, name: str, load: Callable[[], M]) -> None:
+        self.name = name
+        self.loads = 0
+        self._load = load
+        self._module: M | None = None
+        self._host: dict[int, Tensor] = {}
+        self._loading = threading.Lock()
+
+    @property
+    def module(self) -> M:
+        """The module; read into host memory at the first call."""
+        with self._loading:
+            if self._module is None:
+                self._module = self._load().eval().requires_grad_(False)
+                self.loads += 1
+            return self._module
+
+    @property
+    def bytes(self) -> int:
+        """Size of its weights."""
+        return sum(_bytes(tensor) for tensor in self._tensors())
+
+    def enter(self, device: torch.device) -> None:
+        """Copy the weights to the device."""
+        for tensor in self._tensors():
+            if tensor.device != device:
+                self._host[id(tensor)] = tensor.data
+                tensor.data = tensor.data.to(device, non_blocking=True)
+
+    def leave(self) -> None:
+        """Point the weights to the host's copies again; adapters that were added on the device are copied there."""
+        for tensor in self._tensors():
+            if tensor.device.type != "cpu":
+                held = self._host.get(id(tensor))
+                tensor.data = tensor.data.cpu() if held is None else held
+        self._host.clear()
+
+    def forget(self) -> None:
+        """Drop the module altogether; the next use reads it again."""
+        self._module = None
+        self._host.clear()
+
+    def _tensors(self) -> Iterator[Tensor]:
+        seen: set[int] = set()
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield tensor
+
+
+class Residency:
+    """The models of one device, and a lock: one phase of work at a time.
+
+    Args:
+        device: a GPU, or the CPU, where nothing has to move and only the accounts are kept.
+        budget_gib: most memory that weights and working memory may take together; None for what `default_budget_gib`
+            says of a GPU, and for no limit on the CPU.
+    """
+
+    _all: ClassVar[dict[torch.device, Residency]] = {}
+    _guard: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, device: torch.device, budget_gib: float | None = None) -> None:
+        self.device = device
+        self._budget_gib = budget_gib
+        self._parts: dict[str, Part[Any]] = {}
+        # On the device, the least recently used first.
+        self._resident: OrderedDict[str, Part[Any]] = OrderedDict()
+        self._held: list[str] = []
+        self._busy = threading.RLock()
+
+    @classmethod
+    def of(cls, device: torch.device, budget_gib: float | None = None) -> Residency:
+        """The one of a device in this process: engines that share a GPU share its memory plan.
+
+        Raises:
+            StepError: two engines ask for different budgets of one device.
+        """
+        with cls._guard:
+            residency = cls._all.setdefault(device, cls(device, budget_gib))
+        if device.type != "cpu" and residency._budget_gib != budget_gib:
+            raise StepError(
+                f"two engines on {device} were given different memory budgets, {residency._budget_gib} and "
+                f"{budget_gib} GiB; give them one"
+            )
+        return residency
+
+    @property
+    def budget_bytes(self) -> int | None:
+        """The budget in force; None on the CPU, unless it was given."""
+        if self._budget_gib is None and self.device.type == "cpu":
+            return None
+        return int((self._budget_gib or default_budget_gib(self.device)) * GIB)
+
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """Names of the parts on the device, the least recently used first."""
+        return tuple(self._resident)
+
+    def part(self, name: str, load: Callable[[], M]) -> Part[M]:
+        """The part of that name, shared by all who ask for it.
+
+        Args:
+            name: role and origin of the weights, such as `t5 /checkpoints/flux/text_encoder_2`.
+            load: reads the module into host memory.
+        """
+        with self._guard:
+            return cast("Part[M]", self._parts.setdefault(name, Part(name, load)))
+
+    @contextmanager
+    def holding(self, *parts: Part[Any], working_bytes: int = 0) -> Iterator[None]:
+        """Have the parts on the device; calls may be nested, and other threads wait.
+
+        Args:
+            parts: what the phase computes with.
+            working_bytes: what it needs beside the weights; counts against the budget.
+
+        Raises:
+            StepError: the parts and their working memory are larger than the budget.
+        """
+        with self._busy:
+            self._make_room(parts, working_bytes)
+            for part in parts:
+                part.enter(self.device)
+                self._resident[part.name] = part
+                self._resident.move_to_end(part.name)
+            self._held += [part.name for part in parts]
+            try:
+                yield
+            finally:
+                del self._held[len(self._held) - len(parts) :]
+
+    def release(self, *parts: Part[Any], forget: bool = False) -> None:
+        """Send parts away; with `forget` from host memory too, so that the next use reads them again."""
+        with self._busy:
+            for part in parts:
+                if part.name in self._resident:
+                    self._send_away(part)
+                if forget:
+                    part.forget()
+            gc.collect()
+
+    def release_all_but(self, *parts: Part[Any]) -> None:
+        """Send everything away that is not needed now, and give unused memory back to the device."""
+        with self._busy:
+            keep = {part.name for part in parts} | set(self._held)
+            for name, part in list(self._resident.items()):
+                if name not in keep:
+                    self._send_away(part)
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _make_room(self, parts: tuple[Part[Any], ...], working_bytes: int) -> None:
+        budget = self.budget_bytes
+        if budget is None:
+            return
+        keep = {part.name: part for part in (*parts, *(self._resident[name] for name in self._held))}
+        needed = sum(part.bytes for part in keep.values()) + working_bytes
+        if needed > budget:
+            raise StepError(
+                f"{', '.join(keep)} and their working memory take {needed / GIB:.1f} GiB, more than the "
+                f"{budget / GIB:.1f} GiB that models may have on {self.device}; raise the budget or use a larger GPU"
+            )
+        others = sum(part.bytes for name, part in self._resident.items() if name not in keep)
+        for name, part in list(self._resident.items()):
+            if needed + others <= budget:
+                break
+            if name not in keep:
+                others -= part.bytes
+                self._send_away(part)
+
+    def _send_away(self, part: Part[Any]) -> None:
+        del self._resident[part.name]
+        if self.device.type == "cpu":
+            return  # the host's memory is where it is already
+        expected = part.bytes
+        before = _allocated(self.device)
+        part.leave()
+        freed = before - _allocated(self.device)
+        if freed < FREED_SHARE * expected:
+            raise StepError(
+                f"{part.name} left {self.device}, but only {freed / GIB:.2f} of its {expected / GIB:.2f} GiB came "
+                "free: something still holds its weights"
+            )
+        log.info("%s left %s: %.1f GiB", part.name, self.device, freed / GIB)
+
+
+def default_budget_gib(device: torch.device) -> float:
+    """What models may take of a GPU: 40 GiB (spec 5) of a single one of up to 80 GB, nearly all where there is more."""
+    total_gib = torch.cuda.get_device_properties(device).total_memory / GIB
+    if torch.cuda.device_count() > 1 or total_gib >= LARGE_GPU_GIB:
+        return total_gib * LARGE_GPU_SHARE
+    return min(ONE_GPU_BUDGET_GIB, total_gib * LARGE_GPU_SHARE)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _allocated(device: torch.device) -> int:
+    return torch.cuda.memory_allocated(device)

@@ -1,0 +1,28 @@
+"""Tiny networks gain nothing from threads, and lose seconds where other programs hold the cores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lanepaint_assets_tests.torchvision_ops  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen2.5-VL in the released layout; tests copy it before they change it."""
+    from lanepaint_assets_tests.tiny_models.qwen import save_tiny_qwen
+
+    return save_tiny_qwen(tmp_path_factory.mktemp("qwen") / "tiny")

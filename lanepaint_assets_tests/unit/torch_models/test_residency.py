@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from lanepaint_assets.store.items import ItemError, StepError
+from lanepaint_assets.torch_models.out_of_memory import with_retry
+from lanepaint_assets.torch_models.residency import GIB, Part, Residency
+
+CPU = torch.device("cpu")
+# Weights of one part, in bytes: a linear layer of 8 x 8 without bias, float32.
+SIZE = 8 * 8 * 4
+
+
+def layer() -> nn.Linear:
+    return nn.Linear(8, 8, bias=False)
+
+
+def room_for(parts: int) -> Residency:
+    """A device that holds so many parts; on the CPU only the accounts are kept."""
+    return Residency(CPU, (parts + 0.5) * SIZE / GIB)
+
+
+def filled(residency: Residency, *names: str) -> list[Part[nn.Linear]]:
+    parts = [residency.part(name, layer) for name in names]
+    for part in parts:
+        with residency.holding(part):
+            pass
+    return parts
+
+
+def test_a_part_is_read_once_however_often_it_is_used() -> None:
+    residency = room_for(1)
+    a, b = filled(residency, "a", "b")
+    for _ in range(3):
+        with residency.holding(a):
+            pass
+        with residency.holding(b):
+            pass
+    assert (a.loads, b.loads) == (1, 1)
+
+
+def test_nothing_is_read_before_it_is_used() -> None:
+    assert room_for(1).part("a", layer).loads == 0
+
+
+def test_the_same_name_is_the_same_part() -> None:
+    residency = room_for(2)
+    assert residency.part("t5", layer) is residency.part("t5", layer)
+
+
+def test_the_least_recently_used_part_leaves_when_the_budget_is_used_up() -> None:
+    residency = room_for(2)
+    a, *_ = filled(residency, "a", "b")
+    with residency.holding(a):
+        pass
+    filled(residency, "c")
+    assert residency.resident == ("a", "c")
+
+
+def test_parts_stay_where_the_budget_allows() -> None:
+    residency = room_for(3)
+    filled(residency, "a", "b", "c")
+    assert residency.resident == ("a", "b", "c")
+
+
+def test_working_memory_counts_against_the_budget() -> None:
+    residency = room_for(3)
+    filled(residency, "a", "b")
+    with residency.holding(residency.part("c", layer), working_bytes=SIZE):
+        assert residency.resident == ("b", "c")
+
+
+def test_what_an_outer_phase_holds_does_not_leave_for_an_inner_one() -> None:
+    residency = room_for(2)
+    a, b, c = filled(residency, "a", "b", "c")
+    with residency.holding(a), residency.holding(b):
+        assert set(residency.resident) == {"a", "b"}
+        with pytest.raises(StepError, match=r"a, b.*more than"), residency.holding(c):
+            pass
+
+
+def test_a_part_that_cannot_fit_is_refused_with_its_size_and_the_budget() -> None:
+    residency = room_for(0)
+    with pytest.raises(StepError, match=r"flux.*GiB, more than the .* raise the budget"):
+        filled(residency, "flux")
+
+
+def test_a_failed_phase_gives_its_hold_back() -> None:
+    residency = room_for(1)
+    (a,) = filled(residency, "a")
+    with pytest.raises(ZeroDivisionError), residency.holding(a):
+        raise ZeroDivisionError
+    filled(residency, "b")
+    assert residency.resident == ("b",)
+
+
+def test_a_forgotten_part_is_read_again() -> None:
+    residency = room_for(2)
+    (a,) = filled(residency, "a")
+    residency.release(a, forget=True)
+    assert residency.resident == ()
+    with residency.holding(a):
+        pass
+    assert a.loads == 2
+
+
+def test_one_phase_at_a_time_is_on_the_device() -> None:
+    residency = room_for(2)
+    a, b = filled(residency, "a", "b")
+    inside: list[str] = []
+    entered, go_on = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with residency.holding(a):
+            entered.set()
+            go_on.wait(10)
+            inside.append("a")
+
+    def second() -> None:
+        with residency.holding(b):
+            inside.append("b")
+
+    threads = [threading.Thread(target=work) for work in (first, second)]
+    threads[0].start()
+    assert entered.wait(10)
+    threads[1].start()
+    threads[1].join(0.05)
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert inside == ["a", "b"]
+
+
+def running_out(times: int) -> tuple[Callable[[bool], str], list[bool]]:
+    calls: list[bool] = []
+
+    def attempt(tight: bool) -> str:
+        calls.append(tight)
+        if len(calls) <= times:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
+        return "done"
+
+    return attempt, calls
+
+
+def test_out_of_memory_is_tried_again_once_in_tiles_with_everything_else_away() -> None:
+    residency = room_for(2)
+    filled(residency, "a", "b")
+    attempt, calls = running_out(1)
+    assert with_retry(attempt, residency, "the first frame of clip_1") == "done"
+    assert calls == [False, True]
+    assert residency.resident == ()
+
+
+def test_out_of_memory_twice_fails_the_item_with_name_and_remedy() -> None:
+    attempt, calls = running_out(2)
+    with pytest.raises(ItemError, match=r"the first frame of clip_1 does not fit .* use a larger GPU"):
+        with_retry(attempt, room_for(1), "the first frame of clip_1")
+    assert calls == [False, True]
