@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lanepaint_assets.clips.sources import ClipSource
     from lanepaint_assets.editing.catalogue import Prompt
     from lanepaint_assets.lanes.geometry import ClipGeometry
+    from lanepaint_assets.rendering.cameras import RigCamera
 
 FACTS_FILE = "clip.json"
 SIDECAR_FILE = "timestamps.json"
@@ -127,6 +128,14 @@ class ChunkReader:
 
         return self.platform.memory.get(("frames", clip_key, row.fingerprint), decode)
 
+    def frames_at(self, clip_key: str, indices: NDArray[np.int64]) -> ClipFrames:
+        """Some grid frames of a valid clip, decoded each time: for stages that look at a few of them once."""
+        from lanepaint_assets.clips.decoding import read_frames
+
+        facts = self.facts(clip_key)
+        with self.source.open_video(facts.ref) as path:
+            return read_frames(path, facts, indices)
+
     def geometry(self, clip_key: str) -> ClipGeometry:
         """Camera and ego motion of a valid clip: the data set's, or estimated from the pictures."""
         row = self._clip_row(clip_key)
@@ -134,15 +143,17 @@ class ChunkReader:
         def estimate() -> ClipGeometry:
             from lanepaint_assets.lanes.geometry import clip_geometry
 
-            ref = self.facts(clip_key).ref
             clip = self.frames(clip_key)
-            camera = self.source.camera(ref)
-            if camera is not None:
-                height, width = clip.frames.shape[1:3]
-                camera = camera.resized(width, height)
-            return clip_geometry(clip.frames, clip.taken_us, camera, self.source.egomotion(ref))
+            ego = self.source.egomotion(self.facts(clip_key).ref)
+            return clip_geometry(clip.frames, clip.taken_us, self.camera(clip_key), ego)
 
         return self.platform.memory.get(("geometry", clip_key, row.fingerprint), estimate)
+
+    def camera(self, clip_key: str) -> RigCamera | None:
+        """The calibrated camera of a valid clip in pixels of its frames; None where the data set has none."""
+        facts = self.facts(clip_key)
+        camera = self.source.camera(facts.ref)
+        return None if camera is None else camera.resized(facts.width, facts.height)
 
     def edits(self, selection: Sequence[str]) -> dict[str, Edit]:
         """Every clip x prompt that the settings call for, by item key, clip by clip.

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lanepaint_assets.clips.records import ClipGridName
 from lanepaint_assets.editing.marking_standards import StandardName
+from lanepaint_assets.training.frame_choice import parse_frame_choice
 
 PREFIX = "LANEPAINT_"
 
@@ -136,13 +137,69 @@ class Settings(BaseSettings):
 
     samples: int = Field(6, ge=1, le=64, description="Trajectories a driver samples for each arm (K).")
     study_seed: int = Field(0, ge=0, description="Seed that all other seeds derive from.")
-    training_frame_interval_s: float = Field(2.0, gt=0, description="Spacing of training samples within a clip.")
+    training_frames: str = Field(
+        "every:2.0", description="Frames of a clip that become training samples, by time, index or difference."
+    )
+    training_inspection: Literal["accumulated", "single"] = Field(
+        "accumulated", description="Whether samples are captioned with the frames around them or from one alone."
+    )
+    training_duplicate_bits: int = Field(
+        4, ge=0, le=32, description="Samples whose perceptual hashes differ in no more of 64 bits are near-duplicates."
+    )
+    filter_count: Literal["style", "any"] = Field("style", description="Whether a subset's samples have its count.")
+    filter_color: Literal["style", "any"] = Field("style", description="Whether a subset's samples have its colour.")
+    filter_pattern: Literal["style", "any"] = Field("style", description="Whether a subset's samples have its pattern.")
+    filter_require_clear_road: bool = Field(True, description="Leave samples with an unknown attribute out of subsets.")
+    filter_min_confidence: float = Field(0.0, ge=0.0, le=1.0, description="Least confidence of a subset's captions.")
+    filter_min_mask_share: float = Field(
+        0.01, ge=0.0, le=1.0, description="Least share of the picture that is road; an empty mask teaches nothing."
+    )
+
+    lora_rank: int = Field(16, ge=1, le=256, description="Rank of a LoRA's layers (spec 9).")
+    lora_alpha: int = Field(16, ge=1, description="A LoRA's change is scaled by alpha / rank (spec 9).")
+    lora_learning_rate: float = Field(1e-5, gt=0.0, lt=1.0, description="Highest learning rate of AdamW (spec 9).")
+    lora_schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="How the learning rate falls after the warm-up (spec 9)."
+    )
+    lora_warmup_steps: int = Field(50, ge=0, description="Steps in which the learning rate rises (spec 9).")
+    lora_epochs: int = Field(5, ge=1, description="How often a training sees every sample (spec 9).")
+    lora_batch_size: int = Field(1, ge=1, description="Samples that a GPU takes at once (spec 9).")
+    lora_accumulation: int = Field(1, ge=1, description="Batches before the weights change (spec 9).")
+    lora_guidance: float = Field(30.0, ge=0.0, description="Guidance that the model is told in training; or 1.")
+    lora_background_weight: float = Field(
+        0.1, ge=0.0, le=1.0, description="Weight of the loss outside the mask against the loss inside."
+    )
+    lora_loss_weighting: Literal["none", "sigma_sqrt", "cosmap"] = Field(
+        "none", description="Weights of noise levels against each other."
+    )
+    lora_width: int = Field(768, ge=64, multiple_of=16, description="Width of training pictures.")
+    lora_height: int = Field(512, ge=64, multiple_of=16, description="Height of training pictures.")
+    lora_validation_share: float = Field(
+        0.1, ge=0.0, le=0.5, description="Share of samples that are kept out of training to measure on."
+    )
+    lora_checkpoint_steps: int = Field(100, ge=1, description="Steps between checkpoints (spec 9).")
+    lora_validation_steps: int = Field(250, ge=1, description="Steps between validation losses and pictures.")
+    lora_pictures: int = Field(2, ge=0, le=16, description="Held-out samples that are painted at each validation.")
+    lora_memory_gib: float = Field(
+        40.0, gt=0, description="GPU memory that a training fills by recomputing less; never below what it needs."
+    )
+    lora_gpus: int = Field(1, ge=1, le=64, description="GPUs of this machine that a training uses.")
+    lora_compile: bool = Field(True, description="Compile the blocks that are trained on a GPU, kept in the cache.")
+    lora_promotion: Literal["automatic", "manual"] = Field(
+        "automatic", description="Whether a finished training becomes its style's LoRA by itself."
+    )
 
     @field_validator("cameras", "prompts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+        return value
+
+    @field_validator("training_frames")
+    @classmethod
+    def _is_a_frame_choice(cls, value: str) -> str:
+        parse_frame_choice(value)
         return value
 
     @field_validator("cameras")

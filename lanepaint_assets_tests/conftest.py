@@ -43,3 +43,14 @@ def tiny_drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder, seed=3, chunks=1, clips_per_chunk=2, seconds=9.0, width=192, height=108, fps=10, other_cameras=False
     )
     return folder
+
+
+@pytest.fixture
+def torch_on_one_thread() -> Iterator[None]:
+    """Tiny networks gain nothing from threads, and lose seconds where other programs hold the cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

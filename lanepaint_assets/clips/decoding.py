@@ -41,7 +41,7 @@ CONVERSION = (
 PLANES = "gbrp"
 
 
-def read_frames(path: Path, facts: ClipFacts, indices: slice | None = None) -> ClipFrames:
+def read_frames(path: Path, facts: ClipFacts, indices: slice | NDArray[np.int64] | None = None) -> ClipFrames:
     """Decode a clip's grid frames.
 
     Args:

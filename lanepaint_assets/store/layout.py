@@ -24,6 +24,7 @@ AREAS: Final[dict[str, str]] = {
     "training_samples": "training",
     "filtered_samples": "training",
     "lane_loras": "training",
+    "lora_checkpoints": "training",
 }
 """Folder below `outputs/` of every asset that keeps items (DESIGN part 5; the names are those of spec 12)."""
 

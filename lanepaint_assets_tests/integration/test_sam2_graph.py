@@ -45,12 +45,8 @@ class Sam2Graph(Graph):
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """A tiny network gains nothing from threads, and two clips at a time would fight for the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def one_thread(torch_on_one_thread: None) -> None:
+    """Two clips at a time would fight for the cores."""
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ _T5_VOCABULARY, _CLIP_VOCABULARY = 98, 514
 
 def tiny_architecture() -> Any:
     """A `FluxArchitecture` of 0.2 million weights; a picture of 64 x 64 takes milliseconds a step."""
-    from lanepaint_assets.editing.flux_architecture import FluxArchitecture
-    from lanepaint_assets.editing.text_encoder import T5Architecture
+    from lanepaint_assets.torch_models.flux.architecture import FluxArchitecture
+    from lanepaint_assets.torch_models.text_encoder import T5Architecture
 
     return FluxArchitecture(
         text=T5Architecture(_T5_VOCABULARY, width=32, layers=2, heads=4, head_width=8, feedforward=48),

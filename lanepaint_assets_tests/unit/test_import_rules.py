@@ -24,8 +24,8 @@ DAGSTER_MODULES = {"definitions.py", "partitions.py", "automation.py", "jobs.py"
 DAGSTER_DOORS = {"assets.py", "checks.py", "sensors.py"}
 MODEL_LIBRARIES = {"torch", "torchvision", "diffusers", "transformers", "peft", "sam2", "alpamayo", "accelerate"}
 # Modules and folders that implement engines with weights, and what these share.
-MODEL_ENGINE_MODULES = {"flux_lora.py", "alpamayo.py"}
-MODEL_ENGINE_FOLDERS = {"torch_models", "sam2", "flux_fill", "videopainter", "qwen"}
+MODEL_ENGINE_MODULES = {"alpamayo.py"}
+MODEL_ENGINE_FOLDERS = {"torch_models", "sam2", "flux_fill", "flux_lora", "videopainter", "qwen"}
 # What the extra `cpu` brings; the code location must load without any of it.
 CPU_LIBRARIES = ("cv2", "av", "scipy", "numba", "physical_ai_av", "matplotlib", "jinja2", "torch")
 

@@ -13,8 +13,8 @@ from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKL
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
 from diffusers.schedulers.scheduling_dpm_cogvideox import CogVideoXDPMScheduler
 
-from lanepaint_assets.editing.text_encoder import T5_XXL, T5Architecture
 from lanepaint_assets.editing.videopainter.branch import VideoPainterBranch
+from lanepaint_assets.torch_models.text_encoder import T5_XXL, T5Architecture
 
 
 @dataclass(frozen=True)

@@ -294,7 +294,7 @@ class VideoPainterEngine:
         def shown(frame: int) -> NDArray[np.bool_]:
             grown = model_mask(masks[frame], self._edges).astype(np.float32)
             # Shares of area: a pixel that is painted in part is painted, so that no thin line is lost.
-            return cv2.resize(grown, (width, height), interpolation=cv2.INTER_AREA) > 0
+            return _fitted(grown, height, width, cv2.INTER_NEAREST_EXACT) > 0
 
         return np.stack(list(in_order(shown, len(masks))))
 
@@ -374,8 +374,15 @@ def _resized(frames: Frames, height: int, width: int) -> Frames:
     """(T, H, W, 3) to another size; a copy, also where the size is the same."""
     if frames.shape[1:3] == (height, width):
         return frames.copy()
-    # Areas where pixels get fewer, against moire; cubic where they get more.
-    shrinks = height * width < frames.shape[1] * frames.shape[2]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    resized = in_order(lambda frame: cv2.resize(frames[frame], (width, height), interpolation=how), len(frames))
-    return np.stack(list(resized)).astype(np.uint8, copy=False)
+    resized = in_order(lambda frame: _fitted(frames[frame], height, width, cv2.INTER_CUBIC), len(frames))
+    return np.stack(list(resized))
+
+
+def _fitted(picture: NDArray[Any], height: int, width: int, enlarging: int) -> NDArray[Any]:
+    """A picture or mask of another size: means over areas where pixels get fewer, else interpolated.
+
+    One axis after the other: OpenCV leaves areas out of account in both where only one axis gets longer.
+    """
+    rows, columns = picture.shape[:2]
+    high = cv2.resize(picture, (columns, height), interpolation=cv2.INTER_AREA if height < rows else enlarging)
+    return cv2.resize(high, (width, height), interpolation=cv2.INTER_AREA if width < columns else enlarging)

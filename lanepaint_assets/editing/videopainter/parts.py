@@ -21,7 +21,6 @@ from diffusers.schedulers.scheduling_dpm_cogvideox import CogVideoXDPMScheduler
 from transformers import T5Tokenizer
 
 from lanepaint_assets.checkpoints.files import CheckpointError
-from lanepaint_assets.editing.text_encoder import TextEncoder
 from lanepaint_assets.editing.videopainter.architecture import CogVideoXArchitecture
 from lanepaint_assets.editing.videopainter.branch import (
     BackboneTransformer,
@@ -33,6 +32,7 @@ from lanepaint_assets.editing.videopainter.pipeline import SPATIAL_RATIO
 from lanepaint_assets.torch_models.components import random_component, read_component
 from lanepaint_assets.torch_models.devices import inference_dtype
 from lanepaint_assets.torch_models.residency import Part, Residency
+from lanepaint_assets.torch_models.text_encoder import TextEncoder
 
 M = TypeVar("M", bound=ModelMixin)
 

@@ -114,7 +114,7 @@ def encode_window(
 
     Args:
         vae: where it is, and in what it computes, is where and how this is computed.
-        frames: (T, H, W, 3) sRGB, T = 1 + 4k, sides multiples of 8; frame 0 is painted, the others are the source.
+        frames: (T, H, W, 3) sRGB, T = 1 + 8k, sides multiples of 8; frame 0 is painted, the others are the source.
         masks: (T, H, W), True where paint is to come; the first frame's is not looked at.
         settings: how.
         generator: for `latents="sample"`.
@@ -123,10 +123,9 @@ def encode_window(
         ValueError: sizes that the autoencoder has no latents for.
     """
     count, height, width = masks.shape
-    if count % TEMPORAL_RATIO != 1 or height % SPATIAL_RATIO or width % SPATIAL_RATIO or len(frames) != count:
-        raise ValueError(
-            f"a window of {len(frames)} frames and {count} masks of {width}x{height} does not fit the latents"
-        )
+    # After the first latent the autoencoder works on pairs: an even number of latents would decode to 3 frames more.
+    if count % (2 * TEMPORAL_RATIO) != 1 or height % SPATIAL_RATIO or width % SPATIAL_RATIO or len(frames) != count:
+        raise ValueError(f"{len(frames)} frames and {count} masks of {width}x{height} do not make whole latents")
     to_paint = masks.copy()
     to_paint[0] = False
     pixels = _pixels(frames).to(vae.device)

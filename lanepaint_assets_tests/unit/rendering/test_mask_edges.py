@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanepaint_assets.editing.compositing import composite, composite_video
-from lanepaint_assets.rendering.mask_edges import SPEC_EDGES, MaskEdges, soften_mask
+from lanepaint_assets.rendering.mask_edges import SPEC_EDGES, MaskEdges, model_mask, soften_mask
 
 
 def square(side: int = 160, first: int = 60, last: int = 100) -> np.ndarray:
@@ -45,6 +45,24 @@ def test_negative_edges_and_wrong_shapes_are_refused():
         MaskEdges(-1, 0.0)
     with pytest.raises(ValueError, match="two dimensions"):
         soften_mask(np.zeros((2, 3, 4), dtype=np.bool_))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 12), st.integers(0, 2**31))
+def test_a_model_is_shown_the_mask_grown_by_exactly_the_dilation(dilation: int, seed: int):
+    mask = np.random.default_rng(seed).random((48, 64)) > 0.995
+    shown = model_mask(mask, MaskEdges(dilation, 3.0))
+    assert shown.dtype == np.bool_
+    expected = np.zeros_like(mask)
+    gy, gx = np.mgrid[:48, :64]
+    for y, x in zip(*np.nonzero(mask), strict=True):
+        expected |= (gy - y) ** 2 + (gx - x) ** 2 <= dilation**2
+    assert np.array_equal(shown, expected)
+
+
+def test_a_model_mask_of_nothing_is_nothing_and_of_all_is_all():
+    assert not model_mask(np.zeros((40, 50), dtype=np.bool_)).any()
+    assert model_mask(np.ones((40, 50), dtype=np.bool_)).all()
 
 
 @settings(max_examples=25, deadline=None)

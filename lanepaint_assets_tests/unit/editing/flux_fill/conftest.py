@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from lanepaint_assets_tests import torchvision_ops  # noqa: F401
 from lanepaint_assets_tests.tiny_models.flux_fill import save_tiny_flux
 
 
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(autouse=True)
+def one_thread(torch_on_one_thread: None) -> None: ...
 
 
 @pytest.fixture(scope="package")

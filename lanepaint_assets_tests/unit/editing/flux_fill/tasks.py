@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from upath import UPath
 
 from lanepaint_assets.editing.engine import EditScene, LoraWeights, PaintInstruction
-from lanepaint_assets.editing.flux_fill import FluxFillPainter
+from lanepaint_assets.editing.flux_fill.engine import FluxFillPainter
 from lanepaint_assets.rendering.mask_edges import MaskEdges
+from lanepaint_assets.torch_models.residency import Part
 
 # A mask grown by this hides columns 26 and on of the scenes here, whose road begins at column 30.
 EDGES = MaskEdges(dilation_px=4, feather_px=1.0)
@@ -22,6 +23,12 @@ def painter(checkpoint: Path, **options: Any) -> FluxFillPainter:
     return FluxFillPainter.from_checkpoint(
         UPath(checkpoint), **{"device": "cpu", "steps": 2, "edges": EDGES, **options}
     )
+
+
+def parts(flux: FluxFillPainter) -> list[Part[Any]]:
+    """Text encoder, CLIP, transformer and autoencoder."""
+    inside = flux._parts
+    return [inside.words._encoder, inside.clip, inside.transformer, inside.autoencoder]
 
 
 def scene(height: int = 48, width: int = 64, seed: int = 0, mask: NDArray[np.bool_] | None = None) -> EditScene:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,14 +20,13 @@ from safetensors.torch import load_file, save_file
 
 from lanepaint_assets.checkpoints.files import CheckpointError
 from lanepaint_assets.editing.engine import PaintInstruction
-from lanepaint_assets.editing.flux_architecture import FLUX_FILL
-from lanepaint_assets.editing.flux_fill import CAPTION_TOKENS, FluxFillPainter, on_grain, random_flux
+from lanepaint_assets.editing.flux_fill.engine import CAPTION_TOKENS, FluxFillPainter, on_grain, random_flux
 from lanepaint_assets.rendering.mask_edges import model_mask
 from lanepaint_assets.store.items import ItemError
-from lanepaint_assets.torch_models.residency import Part
+from lanepaint_assets.torch_models.flux.architecture import FLUX_FILL
 from lanepaint_assets_tests.tiny_models.flux_fill import save_tiny_flux, tiny_architecture
 from lanepaint_assets_tests.tiny_models.tokenizers import clip_tokenizer, t5_tokenizer
-from lanepaint_assets_tests.unit.editing.flux_fill.tasks import EDGES, HIDDEN_FROM, instruction, painter, scene
+from lanepaint_assets_tests.unit.editing.flux_fill.tasks import EDGES, HIDDEN_FROM, instruction, painter, parts, scene
 
 
 @pytest.fixture
@@ -143,12 +143,21 @@ def test_pictures_are_continued_in_their_own_content_to_multiples_of_16(height: 
 
 def test_every_network_is_read_at_the_first_call_and_once(checkpoint: Path, tmp_path: Path) -> None:
     flux = painter(Path(shutil.copytree(checkpoint, tmp_path / "own")))
-    inside = flux._parts
-    parts: list[Part[Any]] = [inside.words._encoder, inside.clip, inside.transformer, inside.autoencoder]
-    assert [part.loads for part in parts] == [0, 0, 0, 0]
+    assert [part.loads for part in parts(flux)] == [0, 0, 0, 0]
     for seed in range(10):
         flux.paint_first_frame(scene(), instruction(f"caption {seed}", seed))
-    assert [part.loads for part in parts] == [1, 1, 1, 1]
+    assert [part.loads for part in parts(flux)] == [1, 1, 1, 1]
+
+
+def test_networks_that_were_forgotten_are_freed_and_read_again(checkpoint: Path, tmp_path: Path) -> None:
+    flux = painter(Path(shutil.copytree(checkpoint, tmp_path / "own")))
+    picture = flux.paint_first_frame(scene(), instruction())
+    gone = [weakref.ref(part.module) for part in parts(flux)]
+    flux._residency.release(*parts(flux), forget=True)
+    assert [reference() for reference in gone] == [None] * 4
+    np.testing.assert_array_equal(flux.paint_first_frame(scene(), instruction()), picture)
+    # The caption is remembered.
+    assert [part.loads for part in parts(flux)] == [1, 1, 2, 2]
 
 
 def test_captions_that_were_prepared_are_read_together_and_not_again(flux: FluxFillPainter) -> None:
@@ -165,12 +174,14 @@ def test_captions_that_were_prepared_are_read_together_and_not_again(flux: FluxF
         hook.remove()
 
 
-def test_threads_take_turns(flux: FluxFillPainter) -> None:
+def test_threads_take_turns(flux: FluxFillPainter, checkpoint: Path, tmp_path: Path) -> None:
     tasks = [(scene(seed=seed), instruction(f"caption {seed % 2}", seed)) for seed in range(6)]
     expected = [flux.paint_first_frame(*task) for task in tasks]
+    fresh = painter(Path(shutil.copytree(checkpoint, tmp_path / "own")))
     with ThreadPoolExecutor(4) as pool:
-        for found, wanted in zip(pool.map(lambda task: flux.paint_first_frame(*task), tasks), expected, strict=True):
+        for found, wanted in zip(pool.map(lambda task: fresh.paint_first_frame(*task), tasks), expected, strict=True):
             np.testing.assert_array_equal(found, wanted)
+    assert [part.loads for part in parts(fresh)] == [1, 1, 1, 1]
 
 
 def test_nothing_is_drawn_where_nobody_looks(flux: FluxFillPainter, capfd: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from lanepaint_assets.editing.engine import LoraWeights
-from lanepaint_assets.editing.flux_fill import FluxFillPainter
+from lanepaint_assets.editing.flux_fill.engine import FluxFillPainter
 from lanepaint_assets.store.items import ItemError
 from lanepaint_assets_tests.tiny_models.flux_fill import save_tiny_lora
 from lanepaint_assets_tests.unit.editing.flux_fill.tasks import instruction, painter, scene

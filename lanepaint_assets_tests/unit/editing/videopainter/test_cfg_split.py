@@ -35,10 +35,10 @@ def model() -> BranchedTransformer:
 
 def call(model: BranchedTransformer | SplitGuidance, batch: int = 2) -> torch.Tensor:
     torch.manual_seed(4)
-    latents, text = torch.randn(batch, 4, 32, 8, 12), torch.randn(batch, 32, 32)
-    mask = (torch.rand(1, 4, 1, 8, 12) > 0.8).float()
-    angles = torch.rand(4 * 4 * 6, 16)
-    condition = BranchCondition(torch.randn(1, 4, 16, 8, 12), mask)
+    latents, text = torch.randn(batch, 4, 32, 12, 10), torch.randn(batch, 32, 32)
+    mask = (torch.rand(1, 4, 1, 12, 10) > 0.8).float()
+    angles = torch.rand(4 * 6 * 5, 16)
+    condition = BranchCondition(torch.randn(1, 4, 16, 12, 10), mask)
     with torch.no_grad(), model.cache_context("cond_uncond"):
         (result,) = model(
             hidden_states=latents,

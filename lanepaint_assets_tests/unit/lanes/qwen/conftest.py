@@ -1,8 +1,7 @@
-"""Tiny networks gain nothing from threads, and lose seconds where other programs hold the cores."""
+"""Qwen2.5-VL is tested on a tiny network in the released layout."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,7 @@ import lanepaint_assets_tests.torchvision_ops  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def one_thread(torch_on_one_thread: None) -> None: ...
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """LoRA files on FLUX's transformer: checked, each loaded once, at most one of them in force.
 
-Called by `flux_fill` before it paints. Nothing is fused: the transformer's own weights never change, so that a picture
+Called by the engine before it paints. Nothing is fused: the transformer's own weights never change, so that a picture
 without a LoRA is the same before and after. Training them is not done here.
 """
 

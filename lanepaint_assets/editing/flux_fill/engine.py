@@ -9,32 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FirstBlockCacheConfig, FlowMatchEulerDiscreteScheduler, FluxFillPipeline
+from diffusers import FluxFillPipeline
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer, T5Tokenizer
+from transformers import CLIPTokenizer, T5Tokenizer
 from upath import UPath
 
-from lanepaint_assets.checkpoints.files import CheckpointError
 from lanepaint_assets.checkpoints.model_folder import local_model_folder
 from lanepaint_assets.editing.engine import EditScene, LoraWeights, PaintInstruction
-from lanepaint_assets.editing.flux_architecture import FLUX_FILL, FluxArchitecture
-from lanepaint_assets.editing.lora_adapters import use_lora
-from lanepaint_assets.editing.text_encoder import TextEncoder
+from lanepaint_assets.editing.flux_fill.lora_adapters import use_lora
 from lanepaint_assets.rendering.mask_edges import SPEC_EDGES, MaskEdges, model_mask
 from lanepaint_assets.store.items import ItemError
-from lanepaint_assets.torch_models.components import random_component, read_component, read_tokenizer
-from lanepaint_assets.torch_models.devices import inference_dtype, pick_device, use_kernel_cache
+from lanepaint_assets.torch_models.devices import pick_device, use_kernel_cache
+from lanepaint_assets.torch_models.flux.architecture import FLUX_FILL, FluxArchitecture
+from lanepaint_assets.torch_models.flux.parts import EXACT, Acceleration, FluxParts, checkpoint_parts, random_parts
 from lanepaint_assets.torch_models.out_of_memory import with_retry
-from lanepaint_assets.torch_models.residency import GIB, Part, Residency
+from lanepaint_assets.torch_models.residency import GIB, Residency
 
 # Spec 5: what FluxFill is asked for.
 STEPS = 50
@@ -42,9 +39,6 @@ GUIDANCE = 30.0
 
 # The most that the transformer reads, and what it was trained with; longer captions are cut.
 CAPTION_TOKENS = 512
-
-# Forms in which CLIP's vocabulary may lie in its folder.
-_CLIP_VOCABULARIES = (("vocab.json", "merges.txt"), ("tokenizer.json",))
 
 # Pixels a side that the autoencoder (8) and the transformer's tokens (2) make one number of.
 GRAIN_PX = 16
@@ -54,62 +48,8 @@ GRAIN_PX = 16
 _BYTES_A_PIXEL = 4096
 _TILED_BYTES = 2 * GIB
 
-# Forms of a block that are compiled before torch gives up and runs it as it is: each LoRA that joins makes new ones of
-# those before, and torch's own limit of 8 is three LoRAs.
-_COMPILED_FORMS = 64
-
 # Side of the tiles: those of the model's configuration (1024) are half of a 1080p frame and save too little.
 _TILE_PX = 512
-
-
-@dataclass(frozen=True)
-class Acceleration:
-    """How the transformer is run faster or in less memory.
-
-    Attributes:
-        compiled: its two kinds of blocks are compiled; exact but for rounding. The first picture, and the first of a
-            LoRA, wait for the compiler unless the kernel cache has its results.
-        first_block_cache: None, or the relative change of the first block's result below which a step takes what the
-            other blocks added in the step before. Inexact: the larger, the more steps go without the blocks that draw
-            texture and sharp edges, which is what lines consist of.
-        fp8: weights are held as 8-bit floats, 11 GiB less, and widened layer by layer at every step, which takes time.
-            Inexact: each weight keeps three bits of its fraction.
-    """
-
-    compiled: bool = False
-    first_block_cache: float | None = None
-    fp8: bool = False
-
-    def __post_init__(self) -> None:
-        if self.first_block_cache is not None and not self.first_block_cache > 0.0:
-            raise ValueError(f"the change below which a step is skipped must be positive, not {self.first_block_cache}")
-
-    def applied(self, transformer: FluxTransformer2DModel) -> FluxTransformer2DModel:
-        """The same transformer, so set up."""
-        model: Any = transformer
-        if self.fp8:
-            model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=model.dtype)
-        if self.first_block_cache is not None:
-            model.enable_cache(FirstBlockCacheConfig(self.first_block_cache))  # type: ignore[no-untyped-call]
-        if self.compiled:
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _COMPILED_FORMS)
-            model.compile_repeated_blocks()
-        return transformer
-
-
-EXACT = Acceleration()
-
-
-@dataclass(frozen=True)
-class FluxParts:
-    """What a FLUX.1 Fill model consists of, each part read at its first use."""
-
-    words: TextEncoder
-    clip: Part[CLIPTextModel]
-    clip_tokenizer: CLIPTokenizer
-    transformer: Part[FluxTransformer2DModel]
-    autoencoder: Part[AutoencoderKL]
-    scheduler: FlowMatchEulerDiscreteScheduler
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +136,9 @@ class FluxFillPainter:
         use_kernel_cache(cache)
         residency = Residency.of(pick_device(device), memory_gib)
         acceleration = Acceleration(compiled and residency.device.type == "cuda", first_block_cache, fp8)
-        return cls(_parts_of(local, residency, acceleration), residency, steps=steps, guidance=guidance, edges=edges)
+        return cls(
+            checkpoint_parts(local, residency, acceleration), residency, steps=steps, guidance=guidance, edges=edges
+        )
 
     def prepare(self, captions: Sequence[str]) -> None:
         """Read captions that are about to be painted, all at once."""
@@ -239,7 +181,7 @@ class FluxFillPainter:
         height, width = order.mask.shape
         working_bytes = _TILED_BYTES if tight else min(height * width * _BYTES_A_PIXEL, self._spare_bytes)
         with self._residency.holding(transformer, autoencoder, working_bytes=working_bytes):
-            device, pipeline = self._residency.device, self._pipeline
+            device, pipeline = self._residency.device, self._pipeline()
             use_lora(transformer.module, order.lora)
             _set_tiling(autoencoder.module, tight)
             pipeline.set_progress_bar_config(disable=None, leave=False, desc=order.what)
@@ -264,9 +206,11 @@ class FluxFillPainter:
                 raise ItemError(f"the network gave NaN for {order.what}{lora}; its weights may be damaged")
             return result.permute(1, 2, 0).float().mul(255.0).round().to(torch.uint8).cpu().numpy()
 
-    @cached_property
     def _pipeline(self) -> Any:
-        """Diffusers' pipeline around the parts; it is given embeddings and has no text encoders of its own."""
+        """Diffusers' pipeline around the parts; it is given embeddings and has no text encoders of its own.
+
+        Made for each picture, in a millisecond: kept, it would hold the weights that a part has forgotten.
+        """
         return FluxFillPipeline(  # type: ignore[no-untyped-call]
             scheduler=self._parts.scheduler,
             vae=self._parts.autoencoder.module,
@@ -337,42 +281,8 @@ def random_flux(
     """
     use_kernel_cache(cache)
     residency = Residency.of(pick_device(device), memory_gib)
-    drawn = partial(random_component, device=residency.device, dtype=inference_dtype(residency.device), seed=seed)
-    origin = f"random {seed} {architecture} {acceleration}"
-    parts = FluxParts(
-        words=TextEncoder.random(t5_tokenizer, residency, architecture.text, seed),
-        clip=residency.part(f"clip {origin}", lambda: drawn(architecture.build_clip)),
-        clip_tokenizer=clip_tokenizer,
-        transformer=residency.part(
-            f"flux transformer {origin}", lambda: acceleration.applied(drawn(architecture.build_transformer))
-        ),
-        autoencoder=residency.part(f"flux autoencoder {origin}", lambda: drawn(architecture.build_autoencoder)),
-        scheduler=architecture.scheduler(),
-    )
+    parts = random_parts(architecture, clip_tokenizer, t5_tokenizer, residency, acceleration, seed)
     return FluxFillPainter(parts, residency, steps=steps)
-
-
-def _parts_of(folder: Path, residency: Residency, acceleration: Acceleration) -> FluxParts:
-    """The parts of a checkpoint on this machine's disk."""
-    dtype = inference_dtype(residency.device)
-    try:
-        schedules: Any = FlowMatchEulerDiscreteScheduler
-        scheduler = schedules.from_pretrained(folder / "scheduler", local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: its scheduler is not readable ({error}); copy it again") from error
-    return FluxParts(
-        words=TextEncoder.of(folder / "text_encoder_2", folder / "tokenizer_2", residency),
-        clip=residency.part(f"clip {folder}", lambda: read_component(CLIPTextModel, folder / "text_encoder", dtype)),
-        clip_tokenizer=read_tokenizer(CLIPTokenizer, folder / "tokenizer", _CLIP_VOCABULARIES),
-        transformer=residency.part(
-            f"flux transformer {folder} {acceleration}",
-            lambda: acceleration.applied(read_component(FluxTransformer2DModel, folder / "transformer", dtype)),
-        ),
-        autoencoder=residency.part(
-            f"flux autoencoder {folder}", lambda: read_component(AutoencoderKL, folder / "vae", dtype)
-        ),
-        scheduler=scheduler,
-    )
 
 
 def _set_tiling(autoencoder: AutoencoderKL, tiled: bool) -> None:

@@ -13,7 +13,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from lanepaint_assets.editing.text_encoder import T5_XXL, T5Architecture
+from lanepaint_assets.torch_models.text_encoder import T5_XXL, T5Architecture
 
 # A token of the transformer is a square of this many latents a side.
 _PATCH = 2

@@ -1,0 +1,137 @@
+"""FLUX.1 Fill's networks, each read at its first use: from a checkpoint, or drawn at random.
+
+Called by `engine.py`, which decides when each of them is on the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import FirstBlockCacheConfig, FlowMatchEulerDiscreteScheduler
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from transformers import CLIPTextModel, CLIPTokenizer, T5Tokenizer
+
+from lanepaint_assets.checkpoints.files import CheckpointError
+from lanepaint_assets.torch_models.components import random_component, read_component, read_tokenizer
+from lanepaint_assets.torch_models.devices import inference_dtype
+from lanepaint_assets.torch_models.flux.architecture import FluxArchitecture
+from lanepaint_assets.torch_models.residency import Part, Residency
+from lanepaint_assets.torch_models.text_encoder import TextEncoder
+
+# Forms in which CLIP's vocabulary may lie in its folder.
+_CLIP_VOCABULARIES = (("vocab.json", "merges.txt"), ("tokenizer.json",))
+
+# Forms of a block that are compiled before torch gives up and runs it as it is: each LoRA that joins makes new ones of
+# those before, and torch's own limit of 8 is three LoRAs.
+_COMPILED_FORMS = 64
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """How the transformer is run faster or in less memory.
+
+    Attributes:
+        compiled: its two kinds of blocks are compiled; exact but for rounding. The first picture, and the first of a
+            LoRA, wait for the compiler unless the kernel cache has its results.
+        first_block_cache: None, or the relative change of the first block's result below which a step takes what the
+            other blocks added in the step before. Inexact: the larger, the more steps go without the blocks that draw
+            texture and sharp edges, which is what lines consist of.
+        fp8: weights are held as 8-bit floats, 11 GiB less, and widened layer by layer at every step, which takes time.
+            Inexact: each weight keeps three bits of its fraction.
+    """
+
+    compiled: bool = False
+    first_block_cache: float | None = None
+    fp8: bool = False
+
+    def __post_init__(self) -> None:
+        if self.first_block_cache is not None and not self.first_block_cache > 0.0:
+            raise ValueError(f"the change below which a step is skipped must be positive, not {self.first_block_cache}")
+
+    def applied(self, transformer: FluxTransformer2DModel) -> FluxTransformer2DModel:
+        """The same transformer, so set up."""
+        model: Any = transformer
+        if self.fp8:
+            model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=model.dtype)
+        if self.first_block_cache is not None:
+            model.enable_cache(FirstBlockCacheConfig(self.first_block_cache))  # type: ignore[no-untyped-call]
+        if self.compiled:
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _COMPILED_FORMS)
+            model.compile_repeated_blocks()
+        return transformer
+
+
+EXACT = Acceleration()
+
+
+@dataclass(frozen=True)
+class FluxParts:
+    """What a FLUX.1 Fill model consists of, each part read at its first use."""
+
+    words: TextEncoder
+    clip: Part[CLIPTextModel]
+    clip_tokenizer: CLIPTokenizer
+    transformer: Part[FluxTransformer2DModel]
+    autoencoder: Part[AutoencoderKL]
+    scheduler: FlowMatchEulerDiscreteScheduler
+
+
+def checkpoint_parts(folder: Path, residency: Residency, acceleration: Acceleration) -> FluxParts:
+    """The parts of a checkpoint on this machine's disk.
+
+    Args:
+        folder: FLUX.1 Fill in diffusers' layout.
+        residency: of the device.
+        acceleration: of the transformer.
+
+    Raises:
+        CheckpointError: a tokenizer or the scheduler is not readable. Weights are read later.
+    """
+    dtype = inference_dtype(residency.device)
+    try:
+        schedules: Any = FlowMatchEulerDiscreteScheduler
+        scheduler = schedules.from_pretrained(folder / "scheduler", local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: its scheduler is not readable ({error}); copy it again") from error
+    return FluxParts(
+        words=TextEncoder.of(folder / "text_encoder_2", folder / "tokenizer_2", residency),
+        clip=residency.part(f"clip {folder}", lambda: read_component(CLIPTextModel, folder / "text_encoder", dtype)),
+        clip_tokenizer=read_tokenizer(CLIPTokenizer, folder / "tokenizer", _CLIP_VOCABULARIES),
+        transformer=residency.part(
+            f"flux transformer {folder} {acceleration}",
+            lambda: acceleration.applied(read_component(FluxTransformer2DModel, folder / "transformer", dtype)),
+        ),
+        autoencoder=residency.part(
+            f"flux autoencoder {folder}", lambda: read_component(AutoencoderKL, folder / "vae", dtype)
+        ),
+        scheduler=scheduler,
+    )
+
+
+def random_parts(
+    architecture: FluxArchitecture,
+    clip_tokenizer: CLIPTokenizer,
+    t5_tokenizer: T5Tokenizer,
+    residency: Residency,
+    acceleration: Acceleration,
+    seed: int,
+) -> FluxParts:
+    """Parts with random weights, drawn on the device; see `engine.random_flux`."""
+    drawn = partial(random_component, device=residency.device, dtype=inference_dtype(residency.device), seed=seed)
+    origin = f"random {seed} {architecture}"
+    return FluxParts(
+        words=TextEncoder.random(t5_tokenizer, residency, architecture.text, seed),
+        clip=residency.part(f"clip {origin}", lambda: drawn(architecture.build_clip)),
+        clip_tokenizer=clip_tokenizer,
+        transformer=residency.part(
+            f"flux transformer {origin} {acceleration}",
+            lambda: acceleration.applied(drawn(architecture.build_transformer)),
+        ),
+        autoencoder=residency.part(f"flux autoencoder {origin}", lambda: drawn(architecture.build_autoencoder)),
+        scheduler=architecture.scheduler(),
+    )
