@@ -128,14 +128,6 @@ class ChunkReader:
 
         return self.platform.memory.get(("frames", clip_key, row.fingerprint), decode)
 
-    def frames_at(self, clip_key: str, indices: NDArray[np.int64]) -> ClipFrames:
-        """Some grid frames of a valid clip, decoded each time: for stages that look at a few of them once."""
-        from lanepaint_assets.clips.decoding import read_frames
-
-        facts = self.facts(clip_key)
-        with self.source.open_video(facts.ref) as path:
-            return read_frames(path, facts, indices)
-
     def geometry(self, clip_key: str) -> ClipGeometry:
         """Camera and ego motion of a valid clip: the data set's, or estimated from the pictures."""
         row = self._clip_row(clip_key)

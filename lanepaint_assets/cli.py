@@ -179,6 +179,38 @@ def import_(folder: Path, chunk: str, prompt: str | None) -> None:
     import_results(open_session(load_settings()), folder, chunk, prompt, click.echo)
 
 
+@cli.group()
+def loras() -> None:
+    """LoRAs of lane styles: what FLUX.1 Fill has learnt from filtered samples."""
+
+
+@loras.command("list")
+def loras_list() -> None:
+    """Every version by lane style; a star marks the one in use."""
+    from lanepaint_assets.commands.loras import list_loras
+
+    list_loras(Platform(load_settings()), click.echo)
+
+
+@loras.command("promote")
+@click.argument("style")
+@click.argument("version", required=False)
+def loras_promote(style: str, version: str | None) -> None:
+    """Paint STYLE with VERSION from now on; by default with the one last trained."""
+    from lanepaint_assets.commands.loras import promote_lora
+
+    promote_lora(Platform(load_settings()), style, version, click.echo)
+
+
+@loras.command("stop")
+@click.argument("style")
+def loras_stop(style: str) -> None:
+    """End the training of STYLE after its step, wherever it runs, and keep what it has learnt."""
+    from lanepaint_assets.commands.loras import stop_training
+
+    stop_training(Platform(load_settings()), style, click.echo)
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 

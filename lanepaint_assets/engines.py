@@ -116,7 +116,51 @@ ENGINES: tuple[EngineEntry, ...] = (
         "cpu",
     ),
     EngineEntry(
+        "first_frame_painter",
+        "flux_fill",
+        "1",
+        "lanepaint_assets.editing.flux_fill.engine:FluxFillPainter",
+        "videopainter",
+        "models",
+        (EngineCheckpoint("flux_fill_checkpoint"),),
+        deciding={
+            "steps": "flux_steps",
+            "guidance": "flux_guidance",
+            "dilation_px": "mask_dilation_px",
+            "first_block_cache": "first_block_cache",
+            "fp8": "fp8",
+        },
+        other={"device": "flux_device", "memory_gib": "gpu_memory_gib", "compiled": "compile_editing"},
+    ),
+    EngineEntry(
         "video_painter", "procedural", "3", "lanepaint_assets.editing.procedural:ProceduralPainter", "cpu", "cpu"
+    ),
+    EngineEntry(
+        "video_painter",
+        "videopainter",
+        "1",
+        "lanepaint_assets.editing.videopainter.engine:VideoPainterEngine",
+        "videopainter",
+        "models",
+        (
+            EngineCheckpoint("cogvideox_checkpoint"),
+            EngineCheckpoint("videopainter_branch_checkpoint", argument="branch_folder"),
+        ),
+        deciding={
+            "steps": "video_steps",
+            "guidance": "video_guidance",
+            "dynamic_guidance": "video_dynamic_guidance",
+            "mask_pooling": "mask_to_latent",
+            "dilation_px": "mask_dilation_px",
+            "first_block_cache": "first_block_cache",
+            "fp8": "fp8",
+        },
+        other={
+            "device": "cog_device",
+            "second_device": "cog_second_device",
+            "memory_gib": "gpu_memory_gib",
+            "compiled": "compile_editing",
+        },
     ),
     EngineEntry("inspector", "measured", "3", "lanepaint_assets.lanes.measured:MeasuredLaneInspector", "cpu", "cpu"),
     EngineEntry(

@@ -36,6 +36,9 @@ CONVERSION = (
     Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
 
+# Frames that decoding on passes over more cheaply than a seek, after which the decoder's threads start anew.
+SEEK_FRAMES = 8
+
 # Planes of their own take the converter a third of the time that interleaved pixels take, for the same values (1080p:
 # 6 against 17 ms of CPU); interleaving them afterwards takes 1 ms.
 PLANES = "gbrp"
@@ -47,7 +50,7 @@ def read_frames(path: Path, facts: ClipFacts, indices: slice | NDArray[np.int64]
     Args:
         path: local file with the clip's bytes.
         facts: what probing found; its grid says which source frames are wanted.
-        indices: which grid frames; all where None.
+        indices: which grid frames, of an array ascending ones; all where None.
 
     Returns:
         (T, H, W, 3) sRGB uint8, full range, upright, and their part of the grid.
@@ -79,6 +82,17 @@ def read_frames(path: Path, facts: ClipFacts, indices: slice | NDArray[np.int64]
             f"{facts.height} when it was probed; it changed since, materialize raw_clips again"
         )
     return ClipFrames(frames=frames, grid=grid)
+
+
+def frames_to_decode(path: Path, facts: ClipFacts) -> NDArray[np.int64]:
+    """How many source frames must be decoded before each grid frame: (T,) int64, 0 for key frames.
+
+    Raises:
+        InvalidClipError: the file cannot be read.
+    """
+    with open_video_file(path) as (container, stream):
+        timeline = read_timeline(container, stream)
+    return np.asarray(facts.grid.source_index - _last_key_frames(timeline, facts.grid.source_index), dtype=np.int64)
 
 
 def read_frames_at(
@@ -182,28 +196,44 @@ def _collect(path: Path, timeline: Timeline, index: NDArray[np.int64]) -> NDArra
 def _decode(
     path: Path, timeline: Timeline, wanted: NDArray[np.int64], *, from_start: bool = False
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Decode from the last key frame before the first wanted frame up to the last wanted one."""
+    """Decode the wanted frames, each run of them from the last key frame before it."""
     converter = VideoReformatter()
     needed = {int(number) for number in wanted}
-    first, last = int(wanted[0]), int(wanted[-1])
     with open_video_file(path) as (container, stream):
-        from_start = from_start or not _seek(container, stream, timeline, first)
         try:
-            for number, frame in _numbered(container, stream, timeline, needed):
-                if number > first and first in needed and not from_start:
-                    # Containers that seek by decoding time can land behind a key frame that is shown later.
-                    break
-                if number in needed:
-                    if frame.is_corrupt:
-                        raise InvalidClipError(f"damaged: frame {number} is incomplete")
-                    needed.discard(number)
-                    yield number, upright_rgb(frame, converter)
-                if number >= last:
-                    return
+            for run in [wanted] if from_start else _runs(timeline, wanted):
+                first, last = int(run[0]), int(run[-1])
+                is_at_start = from_start or not _seek(container, stream, timeline, first)
+                for number, frame in _numbered(container, stream, timeline, needed):
+                    if number > first and first in needed and not is_at_start:
+                        # Containers that seek by decoding time can land behind a key frame that is shown later.
+                        break
+                    if number in needed:
+                        if frame.is_corrupt:
+                            raise InvalidClipError(f"damaged: frame {number} is incomplete")
+                        needed.discard(number)
+                        yield number, upright_rgb(frame, converter)
+                    if number >= last:
+                        break
         except av.FFmpegError as error:
             raise InvalidClipError(f"damaged: a frame cannot be decoded ({error.strerror})") from error
     if needed and not from_start:
         yield from _decode(path, timeline, np.asarray(sorted(needed), dtype=np.int64), from_start=True)
+
+
+def _runs(timeline: Timeline, wanted: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Wanted frames that are best decoded in one go: between two runs lies a key frame that is worth seeking."""
+    keys = _last_key_frames(timeline, wanted)
+    return np.split(wanted, np.flatnonzero(keys[1:] - wanted[:-1] > SEEK_FRAMES) + 1)
+
+
+def _last_key_frames(timeline: Timeline, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of the last key frame at or before each source frame; 0 where times are unknown."""
+    if timeline.pts is None or not timeline.keyframe_pts.size:
+        return np.zeros_like(numbers)
+    keys = np.searchsorted(timeline.pts, timeline.keyframe_pts)
+    at = np.searchsorted(keys, numbers, side="right") - 1
+    return np.asarray(np.where(at < 0, 0, keys[np.maximum(at, 0)]), dtype=np.int64)
 
 
 def _decoded(container: InputContainer, stream: VideoStream, needed_pts: Set[int]) -> Iterator[VideoFrame]:

@@ -1,6 +1,6 @@
 """Which LoRA each lane style is painted with: a pointer a style, changed in one atomic step.
 
-Written by training and by `lanepaint loras promote`, read by editing. How a LoRA is made, and how it is used, is theirs.
+Written by training and by `lanepaint loras promote`, read by editing. How a LoRA is made and used is theirs.
 """
 
 from __future__ import annotations

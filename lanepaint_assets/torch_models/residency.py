@@ -134,6 +134,15 @@ class Residency:
             )
         return residency
 
+    @classmethod
+    def forget_all(cls) -> None:
+        """Drop every model of every device, as if the process were new; measurements begin so."""
+        with cls._guard:
+            everywhere = list(cls._all.values())
+            cls._all.clear()
+        for residency in everywhere:
+            residency.release(*residency._parts.values(), forget=True)
+
     @property
     def budget_bytes(self) -> int | None:
         """The budget in force; None on the CPU, unless it was given."""

@@ -16,8 +16,9 @@ from lanepaint_assets.store.errors import StoreError
 from lanepaint_assets.store.fingerprint import fingerprint
 from lanepaint_assets.store.items import ItemOutput, ItemTask, PartitionOutcome, StepError, run_items
 from lanepaint_assets.store.layout import CHUNK_ROW
+from lanepaint_assets.store.manifest import ItemRow
 from lanepaint_assets.store.upstream import upstream_manifest
-from lanepaint_assets.training.filters import SampleFilter, filter_samples
+from lanepaint_assets.training.filters import RULES, SampleFilter, filter_samples, removal_sentence
 from lanepaint_assets.training.samples import FACTS_FILE, TRAIN_FILE, facts_csv, row_samples, train_csv
 
 # Raise when the rules or the tables change.
@@ -90,3 +91,34 @@ def make_filtered_samples(platform: Platform, chunk: str, run_id: str, styles: S
         )
 
     return run_items(platform.store, "filtered_samples", chunk, tasks, compute, run_id=run_id)
+
+
+def removal_table(outcome: PartitionOutcome) -> list[dict[str, str | int | None]]:
+    """A row a style: status, samples, kept, and a column a rule with how many samples it removed."""
+    columns = {"samples": "samples", "kept": "kept"} | {rule: f"removed_by_{rule}" for rule in RULES}
+    return [
+        {
+            "style": row.key,
+            "status": row.status,
+            "reason": row.reason,
+            **{column: _count(row, name) for column, name in columns.items()},
+        }
+        for row in outcome.rows
+    ]
+
+
+def style_removals(platform: Platform, style_key: str) -> str:
+    """How many samples all chunks have and which rules kept them out of a style's subset, in one sentence."""
+    samples, removed = 0, dict.fromkeys(RULES, 0)
+    for chunk in platform.store.chunk_keys():
+        row = platform.store.manifest("filtered_samples", chunk).rows.get(style_key)
+        if row is not None and row.status == "ok":
+            samples += _count(row, "samples")
+            for rule in RULES:
+                removed[rule] += _count(row, f"removed_by_{rule}")
+    return removal_sentence(samples, removed)
+
+
+def _count(row: ItemRow, name: str) -> int:
+    value = row.facts.get(name)
+    return value if isinstance(value, int) else 0

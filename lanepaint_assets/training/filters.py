@@ -5,7 +5,7 @@ Called by `filter_steps.py` and the dataset commands. Nothing here opens a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lanepaint_assets.lanes.attributes import Color, Count, LaneStyle, Pattern
@@ -136,14 +136,6 @@ def _mask_share(sample: TrainingSample, measure: Callable[[TrainingSample], floa
 
 
 def removal_sentence(samples: int, removed: Mapping[str, int]) -> str:
-    """For people: `of 40 samples 3 were removed by clear_road (an attribute is unknown), 37 by count (another count)`."""
-    parts = [f"{count} by {rule} ({RULE_MEANING[rule]})" for rule in RULES if (count := removed.get(rule, 0))]
-    return f"of {samples} samples " + (", ".join(parts) + " were removed" if parts else "none were removed")
-
-
-def removal_rows(styles: Iterable[tuple[str, Filtered]]) -> list[dict[str, str | int]]:
-    """A table row a subset: its name, samples, kept, and a column a rule."""
-    return [
-        {"style": name, "samples": found.samples, "kept": len(found.kept), **dict(found.removed)}
-        for name, found in styles
-    ]
+    """For people: `of 40 samples, clear_road removed 3 (an attribute is unknown), count removed 37 (another count)`."""
+    parts = [f"{rule} removed {count} ({RULE_MEANING[rule]})" for rule in RULES if (count := removed.get(rule, 0))]
+    return f"of {samples} samples, {', '.join(parts) or 'none was removed'}"

@@ -123,6 +123,12 @@ class CheckpointShelf:
             path.fs.rm(path.path, recursive=True)
 
 
+def checkpoints_under_way(store: ArtifactStore, style: str) -> dict[str, int]:
+    """Version and step of every training of a style that is not finished."""
+    rows = store.manifest(ASSET, style).rows.values()
+    return {row.key: int(str(row.facts["step"])) for row in rows if row.status == "ok"}
+
+
 @dataclass(frozen=True)
 class StopRequest:
     """A person's wish that the training of a style ends now: a small file in the store, seen from every machine."""

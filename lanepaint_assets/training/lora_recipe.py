@@ -21,7 +21,7 @@ from lanepaint_assets.store.seeds import seed
 Schedule = Literal["cosine", "linear", "constant"]
 LossWeighting = Literal["none", "sigma_sqrt", "cosmap"]
 
-# What the engine reads of a caption: neither FLUX nor its trainers mask the padding, so another length is another model.
+# What the engine reads of a caption. The padding is not masked, so another length would be another model.
 CAPTION_TOKENS = 512
 
 
@@ -35,7 +35,8 @@ class LoraRecipe:
         schedule: how it falls after the warm-up: along a cosine or a line to zero, or not at all.
         warmup_steps: over which it rises from zero.
         epochs: how often every sample is seen.
-        batch_size, accumulation: samples that a device takes at once, and how often before the weights change.
+        batch_size, accumulation, devices: samples that a device takes at once, how often before the weights change, and
+            how many devices do so at the same time.
         guidance: the number that the model is told instead of being run twice; inference tells it 30.
         background_weight: of the loss outside the mask, whose pixels the model is given, against the loss inside.
         loss_weighting: of noise levels against each other, as named in SD3's paper.
@@ -54,6 +55,7 @@ class LoraRecipe:
     epochs: int = 5
     batch_size: int = 1
     accumulation: int = 1
+    devices: int = 1
     guidance: float = 30.0
     background_weight: float = 0.1
     loss_weighting: LossWeighting = "none"
@@ -76,6 +78,7 @@ class LoraRecipe:
             epochs=settings.lora_epochs,
             batch_size=settings.lora_batch_size,
             accumulation=settings.lora_accumulation,
+            devices=settings.lora_gpus,
             guidance=settings.lora_guidance,
             background_weight=settings.lora_background_weight,
             loss_weighting=settings.lora_loss_weighting,
@@ -90,9 +93,9 @@ class LoraRecipe:
         """All of it, for fingerprints and the model card."""
         return asdict(self)
 
-    def plan(self, samples: int, devices: int = 1) -> TrainingPlan:
+    def plan(self, samples: int) -> TrainingPlan:
         """Order and number of steps for so many training samples."""
-        return TrainingPlan(self, samples, self.batch_size * self.accumulation * devices)
+        return TrainingPlan(self, samples)
 
 
 @dataclass(frozen=True)
@@ -101,12 +104,15 @@ class TrainingPlan:
 
     Attributes:
         samples: how many there are.
-        samples_a_step: of all devices together.
     """
 
     recipe: LoraRecipe
     samples: int
-    samples_a_step: int
+
+    @property
+    def samples_a_step(self) -> int:
+        """Of all devices together."""
+        return self.recipe.batch_size * self.recipe.accumulation * self.recipe.devices
 
     @property
     def steps_an_epoch(self) -> int:

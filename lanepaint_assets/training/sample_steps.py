@@ -6,7 +6,8 @@ Subsets are `filter_steps.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,27 +39,35 @@ from lanepaint_assets.training.samples import (
     TrainingSample,
     clip_samples,
     facts_csv,
+    stored_samples,
     train_csv,
 )
 
 if TYPE_CHECKING:
-    from lanepaint_assets.lanes.inspector import LaneInspection, RoadView
+    from lanepaint_assets.lanes.inspector import LaneInspection
 
 # Raise when the choice of frames, the masks, the hash or the tables change.
 TRAINING_SAMPLES_VERSION = "2"
+
+# Pictures of one preview: enough to judge a chunk at a glance, small enough for the event log.
+PREVIEW_PICTURES = 6
+# Road in the preview: light enough that the lines under it are seen.
+MASK_TINT = (60, 150, 250)
+MASK_OPACITY = 0.35
 
 
 def make_training_samples(platform: Platform, chunk: str, run_id: str) -> PartitionOutcome:
     """Frames, road masks and captions of every clip of a chunk, and the chunk's tables."""
     reader = ChunkReader(platform, chunk, "training_samples")
     settings = platform.settings
+    models = ModelLoading(platform)
     try:
         outcome = run_items(
             platform.store,
             "training_samples",
             chunk,
             _tasks(platform, reader),
-            lambda task, folder: _clip_item(reader, task, folder),
+            lambda task, folder: _clip_item(reader, models, task, folder),
             run_id=run_id,
             workers=settings.workers,
             progress=platform.progress_for("training_samples"),
@@ -138,20 +147,20 @@ class _Chosen:
     seen: int
 
 
-def _clip_item(reader: ChunkReader, task: ItemTask, folder: Path) -> ItemOutput:
+def _clip_item(reader: ChunkReader, models: ModelLoading, task: ItemTask, folder: Path) -> ItemOutput:
     from lanepaint_assets.clips.pictures import write_picture
 
     started = perf_counter()
     chosen = _chosen_frames(reader, task.key)
     read = perf_counter()
-    # Two models have no reason to wait for each other, neither to load nor to answer.
+    models.load(chosen.frames[0])
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
+    samples = []
+    # Masks are made ahead, so that two models on two devices do not wait for each other.
     with ThreadPoolExecutor(1, thread_name_prefix="lanepaint-masks") as pool:
-        masks = pool.submit(lambda: [reader.road_mask(frame) for frame in chosen.frames])
-        inspections = _inspections(reader, task.key, chosen)
-        samples = []
-        for name in ("images", "masks"):
-            (folder / name).mkdir()
-        for at, (mask, inspection) in enumerate(zip(masks.result(), inspections, strict=True)):
+        masks = pool.map(reader.road_mask, chosen.frames)
+        for at, (mask, inspection) in enumerate(_inspected(reader, task.key, chosen, masks)):
             frame_index = int(chosen.index[at])
             name = f"{task.key}_{frame_index:05d}.png"
             write_picture(folder / "images" / name, chosen.frames[at])
@@ -180,57 +189,99 @@ def _clip_item(reader: ChunkReader, task: ItemTask, folder: Path) -> ItemOutput:
     )
 
 
+class ModelLoading:
+    """Has both models of a step loaded before its first item, at the same time, and once.
+
+    An engine loads when it is first asked; a vision-language model takes minutes for it. Both are asked about one
+    picture, each in a thread of its own. Engines without weights are asked nothing, and neither is any where every item
+    stands.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._lock = threading.Lock()
+        self._is_done = not any(platform.entry(role).checkpoints for role in ("segmenter", "inspector"))
+
+    def load(self, frame: NDArray[np.uint8]) -> None:
+        """Load what is not loaded yet; other threads wait.
+
+        Args:
+            frame: (H, W, 3) sRGB, any picture of the step's.
+
+        Raises:
+            StepError: a checkpoint is missing or wrong.
+        """
+        with self._lock:
+            if not self._is_done:
+                self._ask_both(frame)
+                self._is_done = True
+
+    def _ask_both(self, frame: NDArray[np.uint8]) -> None:
+        from lanepaint_assets.lanes.inspector import RoadView
+
+        segmenter, inspector = self._platform.segmenter, self._platform.inspector
+        view = RoadView(frame[None], np.zeros(1, dtype=np.int64), 0)
+        with ThreadPoolExecutor(2, thread_name_prefix="lanepaint-load") as pool:
+            for asked in (pool.submit(segmenter.segment_picture, frame), pool.submit(inspector.inspect, view)):
+                asked.result()
+
+
 def _chosen_frames(reader: ChunkReader, clip_key: str) -> _Chosen:
     """The frames that the setting names, without near-duplicates.
 
     Raises:
         ItemError: the clip has none of the frames that are listed.
     """
+    from lanepaint_assets.clips.decoding import frames_to_decode, read_frames
     from lanepaint_assets.training.near_duplicates import distinct, perceptual_hash
 
     settings = reader.platform.settings
     choice = parse_frame_choice(settings.training_frames)
     if isinstance(choice, SceneSpread):
-        whole = reader.frames(clip_key)
-        index = spread_frames(whole.frames, choice.frames)
-        frames, taken_us = whole.frames[index], whole.taken_us[index]
+        clip = reader.frames(clip_key)
+        index = spread_frames(clip.frames, choice.frames)
+        frames, taken_us = clip.frames[index], clip.taken_us[index]
+    elif settings.training_inspection == "accumulated":
+        # The inspector reads the whole clip in any case.
+        clip = reader.frames(clip_key)
+        index = frames_by_time(choice, clip.timestamps_us)
+        frames, taken_us = clip.frames[index], clip.taken_us[index]
     else:
-        index = frames_by_time(choice, reader.facts(clip_key).grid.timestamps_us)
-        if not index.size:
-            raise ItemError(
-                f"the clip has {len(reader.facts(clip_key).grid)} grid frames and none of those that "
-                f"LANEPAINT_TRAINING_FRAMES={settings.training_frames} lists"
-            )
-        if settings.training_inspection == "accumulated":
-            # The inspector reads the whole clip in any case.
-            whole = reader.frames(clip_key)
-            frames, taken_us = whole.frames[index], whole.taken_us[index]
-        else:
-            some = reader.frames_at(clip_key, index)
-            frames, taken_us = some.frames, some.taken_us
+        facts = reader.facts(clip_key)
+        with reader.source.open_video(facts.ref) as path:
+            index = frames_by_time(choice, facts.grid.timestamps_us, frames_to_decode(path, facts))
+            clip = read_frames(path, facts, index)
+        frames, taken_us = clip.frames, clip.taken_us
+    if not index.size:
+        raise ItemError(f"the clip has none of the grid frames of LANEPAINT_TRAINING_FRAMES={settings.training_frames}")
     hashes = [perceptual_hash(frame) for frame in frames]
     keep = np.array(distinct(hashes, settings.training_duplicate_bits))
     kept_hashes = tuple(digits for digits, kept in zip(hashes, keep, strict=True) if kept)
     return _Chosen(index[keep], frames[keep], taken_us[keep], kept_hashes, len(index))
 
 
-def _inspections(reader: ChunkReader, clip_key: str, chosen: _Chosen) -> list[LaneInspection]:
-    """What the inspector says of each chosen frame."""
-    return [reader.platform.inspector.inspect(view) for view in _views(reader, clip_key, chosen)]
+def _inspected(
+    reader: ChunkReader, clip_key: str, chosen: _Chosen, masks: Iterator[NDArray[np.bool_]]
+) -> Iterator[tuple[NDArray[np.bool_], LaneInspection]]:
+    """Each chosen frame's mask, and what the inspector says of the frame.
 
-
-def _views(reader: ChunkReader, clip_key: str, chosen: _Chosen) -> list[RoadView]:
-    """What the inspector is given: each frame with those around it and the vehicle's motion, or each alone."""
+    It is given either the frames around it with the vehicle's motion, or the frame alone with its mask: with no other
+    look at the ground, the mask tells a vehicle's flank from a line.
+    """
     from lanepaint_assets.lanes.inspector import RoadView
 
+    inspector = reader.platform.inspector
     if reader.platform.settings.training_inspection == "single":
         camera = reader.camera(clip_key)
-        return [
-            RoadView(chosen.frames[at : at + 1], chosen.taken_us[at : at + 1], 0, camera)
-            for at in range(len(chosen.index))
-        ]
+        for at, mask in enumerate(masks):
+            only = slice(at, at + 1)
+            view = RoadView(chosen.frames[only], chosen.taken_us[only], 0, camera, road_masks=mask[None])
+            yield mask, inspector.inspect(view)
+        return
     clip, geometry = reader.frames(clip_key), reader.geometry(clip_key)
-    return [RoadView(clip.frames, clip.taken_us, int(index), geometry.camera, geometry.ego) for index in chosen.index]
+    for index, mask in zip(chosen.index, masks, strict=True):
+        view = RoadView(clip.frames, clip.taken_us, int(index), geometry.camera, geometry.ego)
+        yield mask, inspector.inspect(view)
 
 
 def _chunk_item(platform: Platform, chunk: str, rows: Sequence[ItemRow], folder: Path) -> ItemOutput:
@@ -248,3 +299,40 @@ def _chunk_item(platform: Platform, chunk: str, rows: Sequence[ItemRow], folder:
 def _write_tables(folder: Path, samples: Sequence[TrainingSample]) -> None:
     (folder / TRAIN_FILE).write_text(train_csv(samples))
     (folder / FACTS_FILE).write_text(facts_csv(samples))
+
+
+def sample_counts(outcome: PartitionOutcome) -> dict[str, int]:
+    """Samples in the chunk's table, and the near-duplicates that were dropped within clips and across them."""
+    table = outcome.manifest.rows.get(CHUNK_ROW)
+    counts = {"samples": 0, "near_duplicates_across_clips": 0}
+    if table is not None and table.status == "ok":
+        counts["samples"] = _count(table, "samples")
+        counts["near_duplicates_across_clips"] = _count(table, "near_duplicates")
+    made = [row for row in outcome.rows if row.status == "ok"]
+    counts["near_duplicates_within_clips"] = sum(_count(row, "near_duplicates") for row in made)
+    counts["unclear"] = sum(_count(row, "unclear") for row in made)
+    return counts
+
+
+def _count(row: ItemRow, name: str) -> int:
+    value = row.facts.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def sample_sheet(platform: Platform, chunk: str, outcome: PartitionOutcome) -> bytes | None:
+    """PNG of samples spread over the chunk's clips, the mask tinted, each above its caption; None without samples."""
+    from lanepaint_assets.clips.pictures import read_picture
+    from lanepaint_assets.rendering.previews import CaptionedPicture, contact_sheet
+
+    table = outcome.manifest.rows.get(CHUNK_ROW)
+    samples = stored_samples(platform.store, chunk, table)
+    if not samples:
+        return None
+    shown = [samples[at] for at in np.unique(np.linspace(0, len(samples) - 1, PREVIEW_PICTURES).round().astype(int))]
+    pictures = []
+    for sample in shown:
+        picture = read_picture(sample.read_image(platform.store), sample.image_name).astype(np.float32)
+        road = read_picture(sample.read_mask(platform.store), sample.mask_name)[..., :1] > 0
+        tinted = np.where(road, picture + MASK_OPACITY * (np.array(MASK_TINT, np.float32) - picture), picture)
+        pictures.append(CaptionedPicture(tinted.astype(np.uint8), sample.prompt))
+    return contact_sheet(pictures)

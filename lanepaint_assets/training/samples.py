@@ -283,17 +283,3 @@ def stored_samples(store: ArtifactStore, chunk: str, table: ItemRow | None) -> l
         prefix = folder_below_asset(row, chunk) + "/"
         found.append(StoredSample(sample, row, sample.image.removeprefix(prefix), sample.mask.removeprefix(prefix)))
     return found
-
-
-def removal_facts(platform: Platform, style_key: str) -> dict[str, int]:
-    """How many samples all chunks hold, and how many of them each rule removed from a style's subset.
-
-    For the message of a training that finds no samples: see `filters.removal_sentence`.
-    """
-    totals: dict[str, int] = {}
-    for chunk in platform.store.chunk_keys():
-        row = platform.store.manifest("filtered_samples", chunk).rows.get(style_key)
-        for name, count in (row.facts if row is not None and row.status == "ok" else {}).items():
-            if isinstance(count, int):
-                totals[name] = totals.get(name, 0) + count
-    return totals

@@ -25,7 +25,7 @@ from upath import UPath
 from lanepaint_assets.checkpoints.model_folder import local_model_folder
 from lanepaint_assets.editing.engine import EditScene, LoraWeights, PaintInstruction
 from lanepaint_assets.editing.flux_fill.lora_adapters import use_lora
-from lanepaint_assets.rendering.mask_edges import SPEC_EDGES, MaskEdges, model_mask
+from lanepaint_assets.rendering.mask_edges import DILATION_PX, SPEC_EDGES, MaskEdges, model_mask
 from lanepaint_assets.store.items import ItemError
 from lanepaint_assets.torch_models.devices import pick_device, use_kernel_cache
 from lanepaint_assets.torch_models.flux.architecture import FLUX_FILL, FluxArchitecture
@@ -114,7 +114,7 @@ class FluxFillPainter:
         memory_gib: float | None = None,
         steps: int = STEPS,
         guidance: float = GUIDANCE,
-        edges: MaskEdges = SPEC_EDGES,
+        dilation_px: int = DILATION_PX,
         compiled: bool = False,
         first_block_cache: float | None = None,
         fp8: bool = False,
@@ -126,7 +126,8 @@ class FluxFillPainter:
             cache: folder for compiled kernels and copies of remote checkpoints.
             device: see `pick_device`.
             memory_gib: budget of the device; see `Residency`.
-            steps, guidance, edges: see the class.
+            steps, guidance: see the class.
+            dilation_px: how far the mask that the model is shown grows.
             compiled, first_block_cache, fp8: see `Acceleration`; on a CPU nothing is compiled.
 
         Raises:
@@ -136,9 +137,8 @@ class FluxFillPainter:
         use_kernel_cache(cache)
         residency = Residency.of(pick_device(device), memory_gib)
         acceleration = Acceleration(compiled and residency.device.type == "cuda", first_block_cache, fp8)
-        return cls(
-            checkpoint_parts(local, residency, acceleration), residency, steps=steps, guidance=guidance, edges=edges
-        )
+        parts = checkpoint_parts(local, residency, acceleration)
+        return cls(parts, residency, steps=steps, guidance=guidance, edges=MaskEdges(dilation_px))
 
     def prepare(self, captions: Sequence[str]) -> None:
         """Read captions that are about to be painted, all at once."""

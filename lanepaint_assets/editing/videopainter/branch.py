@@ -169,8 +169,7 @@ class VideoPainterBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
         # The sinusoid is float32 whatever the weights are.
         emb = self.time_embedding(self.time_proj(timestep).to(noisy.dtype))
         tokens = self.patch_embed(text, latents)
-        # Contiguous, so that one compiled form serves all blocks.
-        text, video = tokens[:, : text.shape[1]].contiguous(), tokens[:, text.shape[1] :].contiguous()
+        text, video = _dense(tokens[:, : text.shape[1]]), _dense(tokens[:, text.shape[1] :])
         kept = self.kept_tokens(condition.mask).to(noisy) if condition.mask_add else None
         residuals = []
         for block, project in zip(self.transformer_blocks, self.branch_blocks, strict=True):
@@ -208,10 +207,7 @@ class BranchBlock(CogVideoXBlock):
         others = dict(attention_kwargs or {})
         residuals: Sequence[Tensor] | None = others.pop(RESIDUALS, None)
         residual = None if residuals is None else residuals[self.group]
-        # The first block is given views into one tensor: made contiguous here, one compiled form serves all blocks.
-        return self._add(
-            hidden_states.contiguous(), encoder_hidden_states.contiguous(), temb, image_rotary_emb, others, residual
-        )
+        return self._add(_dense(hidden_states), _dense(encoder_hidden_states), temb, image_rotary_emb, others, residual)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Called by `compile_repeated_blocks`: compiles all but the choice of the residual, which differs by block."""
@@ -283,6 +279,8 @@ class BranchedTransformer:
         return_dict: bool = False,  # noqa: ARG002  # the loop asks for a tuple
     ) -> tuple[Tensor]:
         """Predict for latents (B, F, 2C, h, w), noisy ones and those of the first frame; one tensor (B, F, C, h, w)."""
+        # Noise levels come from the host, where the sampler keeps them.
+        timestep = timestep.to(hidden_states.device)
         passed = dict(attention_kwargs or {})
         condition: BranchCondition | None = passed.pop(CONDITION, None)
         if condition is not None:
@@ -321,6 +319,15 @@ class BranchedTransformer:
     def _reset_stateful_cache(self) -> None:
         """Called by pipelines at the end of a run: the next one starts without what a cache has kept."""
         self.backbone._reset_stateful_cache()
+
+
+def _dense(tokens: Tensor) -> Tensor:
+    """(B, N, C) with the strides of a tensor of its own.
+
+    First blocks are given views into the tokens of text and video together. With one layout, one compiled form serves
+    all blocks; `contiguous` alone leaves a batch of one the stride of the larger tensor.
+    """
+    return tokens.contiguous().view(-1, tokens.shape[-1]).view(tokens.shape)
 
 
 def _zero_linear(inputs: int, outputs: int) -> nn.Linear:

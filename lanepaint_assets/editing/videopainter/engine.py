@@ -47,7 +47,7 @@ from lanepaint_assets.editing.videopainter.pipeline import (
     encode_window,
 )
 from lanepaint_assets.editing.videopainter.windows import OVERLAP_FRAMES, WindowPlan, plan_windows
-from lanepaint_assets.rendering.mask_edges import SPEC_EDGES, MaskEdges, model_mask
+from lanepaint_assets.rendering.mask_edges import DILATION_PX, SPEC_EDGES, MaskEdges, model_mask
 from lanepaint_assets.store.items import ItemError
 from lanepaint_assets.torch_models.devices import pick_device, use_kernel_cache
 from lanepaint_assets.torch_models.out_of_memory import with_retry
@@ -116,7 +116,7 @@ class VideoPainterEngine:
         guidance: float = SPEC_SETTINGS.guidance,
         dynamic_guidance: bool = False,
         mask_pooling: MaskPooling = "max",
-        edges: MaskEdges = SPEC_EDGES,
+        dilation_px: int = DILATION_PX,
         compiled: bool = False,
         first_block_cache: float | None = None,
         fp8: bool = False,
@@ -132,9 +132,8 @@ class VideoPainterEngine:
             memory_gib: budget of each device; see `Residency`.
             steps, guidance, mask_pooling: see `WindowSettings`.
             dynamic_guidance: the `correct` form of it.
-            edges: see the class.
-            compiled: on a GPU, see `Acceleration`; no effect elsewhere.
-            first_block_cache, fp8: see `Acceleration`.
+            dilation_px: how far the mask that the model is shown grows.
+            compiled, first_block_cache, fp8: see `Acceleration`; on a CPU nothing is compiled.
 
         Raises:
             CheckpointError: a file is missing or damaged, or the two do not belong together. Weights are read at the
@@ -153,7 +152,7 @@ class VideoPainterEngine:
                 dynamic_guidance="correct" if dynamic_guidance else "off",
                 mask_pooling=mask_pooling,
             ),
-            edges=edges,
+            edges=MaskEdges(dilation_px),
             second=_second(second_device, residency, memory_gib),
             acceleration=acceleration,
         )

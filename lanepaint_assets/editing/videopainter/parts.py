@@ -59,6 +59,10 @@ class Acceleration:
     first_block_cache: float | None = None
     fp8: bool = False
 
+    def __post_init__(self) -> None:
+        if self.first_block_cache is not None and not self.first_block_cache > 0.0:
+            raise ValueError(f"the change below which a step is skipped must be positive, not {self.first_block_cache}")
+
     def of_transformer(self, transformer: BackboneTransformer, dtype: torch.dtype) -> BackboneTransformer:
         """The same transformer, so set up; it computes in `dtype`."""
         model: Any = transformer

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lanepaint_assets.editing.videopainter.attention import fastest_exact_kernel
 from lanepaint_assets.editing.videopainter.branch import CONDITION, BranchCondition, BranchedTransformer
+from lanepaint_assets.editing.videopainter.sampler import HostNoiseSampler
 
 if TYPE_CHECKING:
     from lanepaint_assets.editing.videopainter.cfg_split import SplitGuidance
@@ -204,7 +205,7 @@ class WindowDenoiser(CogVideoXImageToVideoPipeline):
             text_encoder=None,
             vae=vae,
             transformer=model,
-            scheduler=CogVideoXDPMScheduler.from_config(scheduler.config),
+            scheduler=HostNoiseSampler.from_config(scheduler.config),
         )
         return denoiser
 
@@ -236,16 +237,18 @@ class WindowDenoiser(CogVideoXImageToVideoPipeline):
         device, dtype = self.transformer.device, self.transformer.dtype
         _, latent_frames, _, height, width = window.known.shape
         # 1. The noise to start from; known latents get the same, so that they fit to the painted ones at every step.
-        noise = torch.randn(window.known.shape, generator=generator).to(device, dtype)
+        # In float32, in which the levels of late steps still differ.
+        noise = torch.randn(window.known.shape, generator=generator).to(device)
         # 2. What stays as it is: the source where there is no paint, the window before where the two overlap.
         painted = (window.mask > 0).to(device)
-        settled = window.known.to(device, dtype)
+        settled = window.known.to(device, torch.float32)
         hold = torch.zeros_like(painted, dtype=torch.float32)
         if anchor is not None:
-            settled = torch.where(painted, anchor.latents.to(device, dtype), settled)
+            settled = torch.where(painted, anchor.latents.to(settled), settled)
             hold = hold + anchor.hold.to(device)[None, :, None, None, None]
         hold = torch.where(painted, hold, float(settings.replace_known))
-        self._first_frame, self._noise, self._settled, self._hold = window.first_frame, noise, settled, hold
+        self._first_frame = window.first_frame.to(device, dtype)
+        self._noise, self._settled, self._hold = noise, settled, hold
         self._settings = settings
         # 3. Step by step; `_settle` puts back what stays.
         condition = BranchCondition(
@@ -275,9 +278,10 @@ class WindowDenoiser(CogVideoXImageToVideoPipeline):
 
     def prepare_latents(self, *_given: Any) -> tuple[Tensor, Tensor]:
         """Called by the loop before its first step: the noise, and the first frame's latent before empty ones."""
-        first = self._first_frame.to(self._noise)
+        first = self._first_frame
         later = first.new_zeros(1, self._noise.shape[1] - 1, *first.shape[2:])
-        return self._noise * self.scheduler.init_noise_sigma, torch.cat([first, later], dim=1)
+        noise = self._noise.to(first.dtype) * self.scheduler.init_noise_sigma
+        return noise, torch.cat([first, later], dim=1)
 
     @property
     def guidance_scale(self) -> float:
@@ -301,7 +305,7 @@ class WindowDenoiser(CogVideoXImageToVideoPipeline):
         if self._steps_done < len(self.scheduler.timesteps):
             next_timestep = self.scheduler.timesteps[self._steps_done : self._steps_done + 1]
             settled = self.scheduler.add_noise(settled, self._noise, next_timestep)
-        return {"latents": torch.where(self._hold >= share_done, settled, latents)}
+        return {"latents": torch.where(self._hold >= share_done, settled.to(latents.dtype), latents)}
 
 
 def _pixels(frames: NDArray[np.uint8]) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
-from lanepaint_assets.clips.decoding import read_frames, read_frames_at
+from lanepaint_assets.clips.decoding import frames_to_decode, read_frames, read_frames_at
 from lanepaint_assets.clips.probing import InvalidClipError, probe_clip
 from lanepaint_assets.clips.records import ClipFacts, ClipGridName
 from lanepaint_assets.clips.sources import open_source
@@ -221,3 +221,22 @@ def test_a_real_recording_reads_as_probed(real_data: Path) -> None:
     whole = read_frames(path, facts)
     assert whole.frames.shape == (100, 360, 640, 3)
     assert np.array_equal(read_frames(path, facts, slice(60, 64)).frames, whole.frames[60:64])
+
+
+@pytest.mark.parametrize("options", [{"g": "10", "bf": "2"}, {"g": "48", "bf": "0"}, {"g": "250", "bf": "3"}])
+def test_single_frames_far_apart_are_those_of_the_whole(tmp_path: Path, options: dict[str, str]) -> None:
+    path = write_numbered(tmp_path / "a.mp4", 240, options={"crf": "12", "preset": "veryfast", **options})
+    facts = probe(path)
+    whole = read_frames(path, facts)
+    for chosen in ([0], [3, 20, 21, 50], [7, 33, 59, 63], list(range(0, 64, 16)), list(range(64))):
+        index = np.array(chosen, dtype=np.int64)
+        piece = read_frames(path, facts, index)
+        assert numbers_of(piece.frames) == [facts.grid_source_index[at] for at in chosen]
+        assert np.array_equal(piece.frames, whole.frames[index])
+
+
+def test_the_work_before_each_frame_counts_from_its_key_frame(tmp_path: Path) -> None:
+    options = {"crf": "12", "preset": "veryfast", "g": "12", "bf": "0", "sc_threshold": "0", "keyint_min": "12"}
+    path = write_numbered(tmp_path / "a.mp4", 75, options=options)
+    facts = probe(path)
+    assert frames_to_decode(path, facts).tolist() == [number % 12 for number in facts.grid_source_index]

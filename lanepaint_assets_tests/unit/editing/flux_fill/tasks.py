@@ -21,7 +21,7 @@ ROAD_BEGINS, HIDDEN_FROM = 30, 26
 
 def painter(checkpoint: Path, **options: Any) -> FluxFillPainter:
     return FluxFillPainter.from_checkpoint(
-        UPath(checkpoint), **{"device": "cpu", "steps": 2, "edges": EDGES, **options}
+        UPath(checkpoint), **{"device": "cpu", "steps": 2, "dilation_px": EDGES.dilation_px, **options}
     )
 
 

@@ -73,6 +73,19 @@ def test_the_halves_in_turn_give_the_result_of_the_stacked_batch(model: Branched
     torch.testing.assert_close(result, call(model), rtol=0, atol=1e-6)
 
 
+def test_compiled_halves_run_one_graph_of_each_kind_of_block() -> None:
+    model = random_model()
+    exact = call(model)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    for part in (model.backbone, model.branch):
+        # Without a code generator, which takes half a minute here: this is about graphs.
+        part.compile_repeated_blocks(backend="eager", fullgraph=True, dynamic=False)
+    torch.testing.assert_close(call(SplitGuidance(model)), exact, rtol=0, atol=1e-6)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    torch._dynamo.reset()
+
+
 def test_the_halves_in_turn_do_not_share_what_a_cache_keeps() -> None:
     model = random_model()
     exact = call(model)

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from upath import UPath
 
 from lanepaint_assets.checkpoints.files import CheckpointError
-from lanepaint_assets.editing.engine import EditScene, PaintInstruction
+from lanepaint_assets.editing.engine import PaintInstruction
 from lanepaint_assets.editing.videopainter.engine import VideoPainterEngine, random_cogvideox
 from lanepaint_assets.editing.videopainter.pipeline import WindowSettings
 from lanepaint_assets.rendering.mask_edges import MaskEdges, model_mask
@@ -28,9 +28,14 @@ from lanepaint_assets.store.items import ItemError
 from lanepaint_assets.torch_models.residency import Residency
 from lanepaint_assets_tests.tiny_models.cogvideox import save_tiny_branch, save_tiny_cogvideox, tiny_architecture
 from lanepaint_assets_tests.tiny_models.tokenizers import t5_tokenizer
-
-HEIGHT, WIDTH = 96, 80
-CPU = torch.device("cpu")
+from lanepaint_assets_tests.unit.editing.videopainter.clips import (
+    HEIGHT,
+    WIDTH,
+    engine_of,
+    painted,
+    parts_of,
+    scene_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,37 +51,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_residency(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test finds the models of another."""
     monkeypatch.setattr(Residency, "_all", {})
-
-
-def engine_of(checkpoint: Path, **settings: Any) -> VideoPainterEngine:
-    chosen = {"steps": 1, "device": "cpu", "edges": MaskEdges(2, 1.0), **settings}
-    return VideoPainterEngine.from_checkpoint(
-        UPath(checkpoint / "model"), branch_folder=UPath(checkpoint / "branch"), **chosen
-    )
-
-
-def scene_of(frames: int = 17, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> EditScene:
-    """A clip of noise with a rectangle to paint in every frame."""
-    masks = np.zeros((frames, height, width), dtype=bool)
-    masks[:, height // 2 : height * 3 // 4, width // 4 : width // 2] = True
-    clip: Any = {
-        "item_key": "clip.front",
-        "frames": np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8),
-        "timestamps_us": np.arange(frames) * 125_000,
-        "paint_masks": masks,
-        "camera": None,
-        "ego": None,
-    }
-    return EditScene(**clip)
-
-
-def painted(engine: VideoPainterEngine, scene: EditScene, caption: str = "a white line", seed: int = 7) -> np.ndarray:
-    return engine.paint_video(scene, 255 - scene.frames[0], PaintInstruction(None, caption, "us", seed))
-
-
-def parts_of(engine: VideoPainterEngine) -> list[Any]:
-    parts = engine._parts
-    return [parts.denoisers.transformer, parts.denoisers.branch, parts.autoencoder, parts.words._encoder]
 
 
 def test_a_clip_comes_back_in_its_own_size_and_the_same_each_time(checkpoint: Path) -> None:
@@ -274,7 +248,7 @@ def out_of_memory(monkeypatch: pytest.MonkeyPatch, module: Any, refused: Callabl
 def test_a_second_device_shares_the_weights_and_the_work(checkpoint: Path) -> None:
     expected = painted(engine_of(checkpoint), scene_of())
     first = engine_of(checkpoint)
-    second = Residency(CPU)
+    second = Residency(torch.device("cpu"))
     engine = VideoPainterEngine(
         first._parts, first._residency, settings=first._settings, edges=first._edges, second=second
     )
