@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lanepaint_assets import __version__
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import load_settings
+
+if TYPE_CHECKING:
+    from lanepaint_assets.training.dataset_folder import CopyMode
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -209,6 +213,76 @@ def loras_stop(style: str) -> None:
     from lanepaint_assets.commands.loras import stop_training
 
     stop_training(Platform(load_settings()), style, click.echo)
+
+
+@cli.group()
+def dataset() -> None:
+    """Training samples as a dataset folder: train.csv, images/, masks/."""
+
+
+_MODE = click.option(
+    "--mode",
+    type=click.Choice(["copy", "hardlink", "symlink"]),
+    default="copy",
+    show_default=True,
+    help="How pictures get there; from and to object stores they are always copied.",
+)
+_LICENCE = click.option("--license", "licence", default=None, help="Name or address of the licence, for the card.")
+_STYLE = click.option("--style", default=None, help="Lane style, for example single_white_solid.")
+
+
+@dataset.command("export")
+@click.argument("out")
+@click.option("--chunks", default="", help="Chunks, comma separated; empty means all.")
+@_STYLE
+@_MODE
+@_LICENCE
+def dataset_export(out: str, chunks: str, style: str | None, mode: CopyMode, licence: str | None) -> None:
+    """Assemble the samples of chunks, or one lane style's subset, in OUT: a new folder, local or gs://."""
+    from lanepaint_assets.commands import dataset as datasets
+
+    datasets.export(Platform(load_settings()), _names(chunks), style, datasets.Output(out, mode, licence), click.echo)
+
+
+@dataset.command("filter")
+@click.argument("source", metavar="IN")
+@click.argument("out")
+@_STYLE
+@click.option("--count", type=click.Choice(["single", "double", "any"]), default="any", show_default=True)
+@click.option("--color", type=click.Choice(["white", "yellow", "mixed", "any"]), default="any", show_default=True)
+@click.option("--pattern", type=click.Choice(["solid", "dashed", "mixed", "any"]), default="any", show_default=True)
+@click.option("--allow-unknown", is_flag=True, help="Keep captions with an unknown attribute.")
+@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Default: LANEPAINT_FILTER_MIN_CONFIDENCE.")
+@click.option("--min-mask-share", type=click.FloatRange(0, 1), help="Default: LANEPAINT_FILTER_MIN_MASK_SHARE.")
+@_MODE
+@_LICENCE
+def dataset_filter(
+    source: str,
+    out: str,
+    style: str | None,
+    count: str,
+    color: str,
+    pattern: str,
+    allow_unknown: bool,
+    min_confidence: float | None,
+    min_mask_share: float | None,
+    mode: CopyMode,
+    licence: str | None,
+) -> None:
+    """Write the samples of dataset folder IN that the rules keep to OUT: both local or gs://."""
+    from lanepaint_assets.commands import dataset as datasets
+
+    rules = datasets.chosen_rules(
+        load_settings(),
+        style=style,
+        count=count,
+        color=color,
+        pattern=pattern,
+        allow_unknown=allow_unknown,
+        min_confidence=min_confidence,
+        min_mask_share=min_mask_share,
+    )
+    datasets.filter_dataset(source, rules, datasets.Output(out, mode, licence), click.echo)
 
 
 def _names(text: str) -> tuple[str, ...]:

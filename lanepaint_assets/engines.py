@@ -56,6 +56,7 @@ class EngineEntry:
             method `from_checkpoint(folder, *, cache, **settings)`.
         deciding: settings that it takes and that change its results, by argument; they enter fingerprints.
         other: settings that it takes and that change only where and how fast it computes, by argument.
+        takes_loras: whether a LoRA can adapt it.
     """
 
     role: Role
@@ -67,6 +68,7 @@ class EngineEntry:
     checkpoints: tuple[EngineCheckpoint, ...] = ()
     deciding: Mapping[str, str] = field(default_factory=dict)
     other: Mapping[str, str] = field(default_factory=dict)
+    takes_loras: bool = False
 
     @property
     def label(self) -> str:
@@ -131,6 +133,7 @@ ENGINES: tuple[EngineEntry, ...] = (
             "fp8": "fp8",
         },
         other={"device": "flux_device", "memory_gib": "gpu_memory_gib", "compiled": "compile_editing"},
+        takes_loras=True,
     ),
     EngineEntry(
         "video_painter", "procedural", "3", "lanepaint_assets.editing.procedural:ProceduralPainter", "cpu", "cpu"

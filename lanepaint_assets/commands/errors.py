@@ -13,26 +13,31 @@ def person_errors() -> tuple[type[Exception], ...]:
     from lanepaint_assets.clips.probing import InvalidClipError
     from lanepaint_assets.clips.sources import ClipSourceError
     from lanepaint_assets.editing.catalogue import CatalogueError, PromptSelectionError
-    from lanepaint_assets.editing.engine import UnpaintableSceneError
     from lanepaint_assets.segmentation.outputs import MasksFileError
     from lanepaint_assets.segmentation.vp_folder import VideoPainterFolderError
     from lanepaint_assets.settings import SettingsError
     from lanepaint_assets.store.errors import StoreError
-    from lanepaint_assets.store.items import StepError
+    from lanepaint_assets.store.items import ItemError, StepError
     from lanepaint_assets.store.upstream import MissingUpstreamError
+    from lanepaint_assets.training.dataset_folder import DatasetFolderError
+    from lanepaint_assets.training.filters import MissingFactError
+    from lanepaint_assets.training.samples import SamplesFileError
 
     return (
         CatalogueError,
         ClipSourceError,
         CommandError,
+        DatasetFolderError,
         InvalidClipError,
+        ItemError,
         MasksFileError,
+        MissingFactError,
         MissingUpstreamError,
         PictureError,
         PromptSelectionError,
+        SamplesFileError,
         SettingsError,
         StepError,
         StoreError,
-        UnpaintableSceneError,
         VideoPainterFolderError,
     )

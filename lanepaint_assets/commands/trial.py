@@ -21,9 +21,11 @@ from lanepaint_assets.clips.pictures import read_picture, write_picture
 from lanepaint_assets.clips.probing import InvalidClipError, probe_clip
 from lanepaint_assets.clips.sources import open_source
 from lanepaint_assets.commands.errors import CommandError
-from lanepaint_assets.editing.catalogue import ROUNDTRIP
+from lanepaint_assets.editing.catalogue import ROUNDTRIP, Prompt
 from lanepaint_assets.editing.compositing import composite_video
-from lanepaint_assets.editing.engine import EditScene, PaintInstruction
+from lanepaint_assets.editing.engine import EditScene, LoraWeights, PaintInstruction
+from lanepaint_assets.editing.loras import chosen_lora
+from lanepaint_assets.editing.refinement import FirstFrameRequest, paint_first_frames
 from lanepaint_assets.lanes.geometry import ClipGeometry, clip_geometry
 from lanepaint_assets.lanes.inspector import LaneInspection, RoadView
 from lanepaint_assets.platform import Platform
@@ -175,11 +177,15 @@ def edit(platform: Platform, path: Path, out: Path, prompt_key: str, frame_rate_
             caption=platform.inspector.first_caption(prompt.instruction, wanted, pictures.frames[0]),
             marking_standard=prompt.marking_standard or settings.marking_standard,
             seed=seed(settings.study_seed, "painter", path.stem),
+            lora=_lora(platform, prompt),
         )
-        first = platform.first_frame_painter.paint_first_frame(scene, instruction)
+        edges = MaskEdges(settings.mask_dilation_px, settings.mask_feather_px) if settings.keep_masked_pixels else None
+        request = FirstFrameRequest(scene, instruction, wanted, prompt.instruction)
+        [first] = paint_first_frames([request], platform.first_frame_painter, edges)
+        if isinstance(first, Exception):
+            raise first
         edited = platform.video_painter.paint_video(scene, first, instruction)
-        if settings.keep_masked_pixels:
-            edges = MaskEdges(settings.mask_dilation_px, settings.mask_feather_px)
+        if edges is not None:
             edited = composite_video(pictures.frames, edited, masks.paint, edges)
     out.mkdir(parents=True, exist_ok=True)
     if pictures.is_video:
@@ -190,6 +196,13 @@ def edit(platform: Platform, path: Path, out: Path, prompt_key: str, frame_rate_
     for stem, picture in zip(pictures.stems, edited, strict=True):
         write_picture(out / f"{stem}.png", picture)
     say(f"{len(pictures.stems)} edited picture(s) in {out}")
+
+
+def _lora(platform: Platform, prompt: Prompt) -> LoraWeights | None:
+    lora = chosen_lora(platform, prompt)
+    if lora is not None and lora.refusal is not None:
+        raise CommandError(lora.refusal)
+    return None if lora is None else lora.weights(platform)
 
 
 def _geometry(pictures: Pictures) -> ClipGeometry:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from lanepaint_assets.editing.catalogue import load_catalogue
+from lanepaint_assets.editing.loras import catalogue_version, promoted_fingerprints
 from lanepaint_assets.editing.steps import (
     BEFORE_AFTER_FILE,
     EDITED_VIDEOS_VERSION,
@@ -42,18 +42,26 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsse
                 kinds={"yaml"},
                 description=(
                     "The edit prompts in force: the built-in five, those of LANEPAINT_PROMPT_FILE, and the two control "
-                    "prompts. The data version is a digest of their content."
+                    "prompts, with the LoRA promoted for each lane style. The data version is a digest of both."
                 ),
             )
         ],
     )
-    def observe_prompt_catalogue() -> dg.ObserveResult:
-        catalogue = load_catalogue(settings.prompt_file)
-        listing = "\n".join(f"- `{prompt.key}`: {prompt.instruction}" for prompt in catalogue.prompts)
+    def observe_prompt_catalogue(platform: dg.ResourceParam[Platform]) -> dg.ObserveResult:
+        catalogue = platform.catalogue
+        loras = promoted_fingerprints(platform.store, catalogue)
+        listing = "\n".join(
+            f"- `{prompt.key}`: {prompt.instruction}" + (" (LoRA)" if prompt.lora_style in loras else "")
+            for prompt in catalogue.prompts
+        )
         return dg.ObserveResult(
             asset_key="prompt_catalogue",
-            data_version=dg.DataVersion(catalogue.digest),
-            metadata={"prompts": dg.MetadataValue.md(listing), "count": len(catalogue.prompts)},
+            data_version=dg.DataVersion(catalogue_version(catalogue, loras)),
+            metadata={
+                "prompts": dg.MetadataValue.md(listing),
+                "count": len(catalogue.prompts),
+                "loras": len(loras),
+            },
         )
 
     @dg.asset(

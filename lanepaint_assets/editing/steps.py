@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
-from upath import UPath
 
-from lanepaint_assets.checkpoints.files import file_digest
 from lanepaint_assets.chunk_reader import SIDECAR_FILE, ChunkReader, Edit
 from lanepaint_assets.editing.catalogue import ROUNDTRIP, Prompt
+from lanepaint_assets.editing.loras import ChosenLora, chosen_lora
 from lanepaint_assets.engines import Role
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import Settings
@@ -41,7 +40,7 @@ from lanepaint_assets.store.seeds import seed
 from lanepaint_assets.store.upstream import needs
 
 if TYPE_CHECKING:
-    from lanepaint_assets.editing.engine import EditScene, LoraWeights, PaintInstruction
+    from lanepaint_assets.editing.engine import EditScene, PaintInstruction
     from lanepaint_assets.editing.refinement import FirstFrameRequest, Refinement
     from lanepaint_assets.rendering.mask_edges import MaskEdges
 
@@ -67,6 +66,7 @@ class EditItems:
         # Read first: where masks and clips are missing, the masks are what a person has to make.
         self.inputs = self.reader.manifest("vp_inputs")
         self.by_key = self.reader.edits(selection)
+        self._loras: dict[str, ChosenLora | None] = {}
 
     def scene(self, clip_key: str) -> EditScene:
         """The clip with its masks and geometry, held in memory for its other prompts."""
@@ -103,32 +103,23 @@ class EditItems:
         edges = MaskEdges(settings.mask_dilation_px, settings.mask_feather_px)
         return edges if settings.keep_masked_pixels else None
 
-    @cached_property
-    def lora(self) -> LoraWeights | None:
-        """The LoRA that the settings name.
-
-        Raises:
-            CheckpointError: it is not there.
-        """
-        from lanepaint_assets.checkpoints.files import local_file
-        from lanepaint_assets.editing.engine import LoraWeights
-
-        settings = self.platform.settings
-        if settings.flux_lora is None:
-            return None
-        return LoraWeights(local_file(UPath(settings.flux_lora), settings.cache_folder), settings.flux_lora_scale)
+    def lora(self, prompt: Prompt) -> ChosenLora | None:
+        """The LoRA that a prompt is painted with."""
+        if prompt.key not in self._loras:
+            self._loras[prompt.key] = chosen_lora(self.platform, prompt)
+        return self._loras[prompt.key]
 
     def instruction(self, clip_key: str, prompt: Prompt, caption: str) -> PaintInstruction:
         """What the painters are told; the seed does not depend on the prompt (common random numbers)."""
         from lanepaint_assets.editing.engine import PaintInstruction
 
-        settings = self.platform.settings
+        settings, lora = self.platform.settings, self.lora(prompt)
         return PaintInstruction(
             style=prompt.style,
             caption=caption,
             marking_standard=prompt.marking_standard or settings.marking_standard,
             seed=seed(settings.study_seed, "painter", clip_key, 0),
-            lora=self.lora,
+            lora=None if lora is None else lora.weights(self.platform),
         )
 
 
@@ -138,11 +129,10 @@ def first_frame_tasks(items: EditItems) -> list[ItemTask]:
     engines = f"{platform.entry('first_frame_painter').label} + {platform.entry('inspector').label}"
     roles: tuple[Role, ...] = ("first_frame_painter", "inspector")
     checkpoints = platform.checkpoint_digests(*roles)
-    if items.lora is not None:
-        checkpoints["flux_lora"] = file_digest(UPath(items.lora.path))
     tasks = []
     for key, edit in items.by_key.items():
         need = needs({"vp_inputs": (items.inputs, edit.clip_key)})
+        lora = items.lora(edit.prompt)
         tasks.append(
             ItemTask(
                 key=key,
@@ -159,12 +149,12 @@ def first_frame_tasks(items: EditItems) -> list[ItemTask]:
                         "study_seed": settings.study_seed,
                         "edges": _edges_fields(settings),
                         "engine_settings": platform.deciding_settings(*roles),
-                        "lora_scale": None if items.lora is None else items.lora.scale,
+                        "lora_scale": None if lora is None else lora.scale,
                     },
-                    checkpoints=checkpoints,
+                    checkpoints=checkpoints if lora is None else {**checkpoints, "lora": lora.digest},
                 ),
                 selected=edit.selected,
-                blocked=need.blocked,
+                blocked=need.blocked or (None if lora is None else lora.refusal),
                 engine=engines,
             )
         )

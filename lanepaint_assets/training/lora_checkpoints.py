@@ -89,6 +89,8 @@ class CheckpointShelf:
                 facts={"step": step, "training": self.training},
                 run_id=self.run_id,
             )
+            # Two merges: a standing row of the same fingerprint would stay, also where its files are lost.
+            self.store.merge(ASSET, self.style, self._lost(made_from))
             self.store.merge(ASSET, self.style, [row])
         except OSError as error:
             kept = f"that of step {before.facts['step']} stays valid" if before is not None else "there is none before"
@@ -116,6 +118,13 @@ class CheckpointShelf:
         if row is None or row.status != "ok" or row.facts.get("training") != self.training:
             return None
         return None if self.store.keys_with_lost_files(ASSET, self.style, [row]) else row
+
+    def _lost(self, made_from: str) -> list[ItemRow]:
+        """The row of that fingerprint, marked as worth nothing, where its files are no longer there."""
+        row = self.store.manifest(ASSET, self.style).rows.get(self._key)
+        if row is None or row.fingerprint != made_from or row.status != "ok" or self._row() is not None:
+            return []
+        return [row.model_copy(update={"status": "outdated", "reason": "its files are no longer in the store"})]
 
     def _remove(self, row: ItemRow) -> None:
         path = self.store.root / item_folder(ASSET, self.style, row.key, row.fingerprint)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -57,7 +57,11 @@ MASK_OPACITY = 0.35
 
 
 def make_training_samples(platform: Platform, chunk: str, run_id: str) -> PartitionOutcome:
-    """Frames, road masks and captions of every clip of a chunk, and the chunk's tables."""
+    """Frames, road masks and captions of every clip of a chunk, and the chunk's tables.
+
+    Returns:
+        What the clips' items came to; its manifest has the row of the tables.
+    """
     reader = ChunkReader(platform, chunk, "training_samples")
     settings = platform.settings
     models = ModelLoading(platform)
@@ -89,7 +93,7 @@ def make_training_samples(platform: Platform, chunk: str, run_id: str) -> Partit
         lambda _, folder: _chunk_item(platform, chunk, made, folder),
         run_id=run_id,
     )
-    return outcome
+    return replace(outcome, manifest=platform.store.manifest("training_samples", chunk))
 
 
 def _tasks(platform: Platform, reader: ChunkReader) -> list[ItemTask]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lanepaint_assets.lanes.attributes import LaneStyle, parse_caption
@@ -126,39 +126,58 @@ def facts_csv(samples: Iterable[TrainingSample]) -> str:
     return _csv_text(FACT_COLUMNS, rows)
 
 
-def parse_samples(train: str, facts: str | None, where: str) -> list[TrainingSample]:
+@dataclass(frozen=True)
+class RefusedRow:
+    """A row of train.csv that is no usable sample, and why."""
+
+    row: str
+    reason: str
+
+
+def parse_samples(
+    train: str, facts: str | None, where: str, refused: list[RefusedRow] | None = None
+) -> list[TrainingSample]:
     """Read samples from the text of a train.csv and, where there is one, of its facts.csv.
 
     Prompts are taken as they stand; columns beside those of the spec are left out.
 
     Args:
         where: the folder of both, for messages.
+        refused: gets the rows of train.csv that lack a value; without it they are an error.
 
     Raises:
         SamplesFileError: a column or a value is missing, or a number is none.
     """
-    known = {} if facts is None else dict(_facts_by_image(facts, f"{where}/{FACTS_FILE}"))
-    return [
-        TrainingSample(image, mask, prompt, prompt_2, known.get(image))
-        for _, (image, mask, prompt, prompt_2) in _rows(train, TRAIN_COLUMNS, f"{where}/{TRAIN_FILE}")
-    ]
+    known = {}
+    for line, values, reason in [] if facts is None else _rows(facts, FACT_COLUMNS, f"{where}/{FACTS_FILE}"):
+        if reason is not None:
+            raise SamplesFileError(f"{where}/{FACTS_FILE}, line {line}: {reason}")
+        known[values[0]] = _facts(values, f"{where}/{FACTS_FILE}, line {line}")
+    samples = []
+    for line, values, reason in _rows(train, TRAIN_COLUMNS, f"{where}/{TRAIN_FILE}"):
+        if reason is None:
+            image, mask, prompt, prompt_2 = values
+            samples.append(TrainingSample(image, mask, prompt, prompt_2, known.get(image)))
+        elif refused is not None:
+            refused.append(RefusedRow(f"line {line}", reason))
+        else:
+            raise SamplesFileError(f"{where}/{TRAIN_FILE}, line {line}: {reason}")
+    return samples
 
 
-def _facts_by_image(text: str, file: str) -> Iterable[tuple[str, SampleFacts]]:
-    for line, (image, chunk, item, source, engines, *numbers, digest) in _rows(text, FACT_COLUMNS, file):
-        frame, time_us, confidence, mask_share = numbers
-        try:
-            facts = SampleFacts(
-                chunk, item, source, engines, int(frame), int(time_us), float(confidence), float(mask_share), digest
-            )
-            int(digest, 16)
-        except ValueError as error:
-            raise SamplesFileError(f"{file}, line {line}: {error}") from error
-        yield image, facts
+def _facts(values: Sequence[str], place: str) -> SampleFacts:
+    _, chunk, item, source, engines, frame, time_us, confidence, mask_share, digest = values
+    try:
+        int(digest, 16)
+        return SampleFacts(
+            chunk, item, source, engines, int(frame), int(time_us), float(confidence), float(mask_share), digest
+        )
+    except ValueError as error:
+        raise SamplesFileError(f"{place}: {error}") from error
 
 
-def _rows(text: str, columns: Sequence[str], file: str) -> Iterable[tuple[int, tuple[str, ...]]]:
-    """Line number and the values of `columns` of every row."""
+def _rows(text: str, columns: Sequence[str], file: str) -> Iterator[tuple[int, tuple[str, ...], str | None]]:
+    """Line number and the values of `columns` of every row, and what it lacks, None where that is nothing."""
     table = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
     missing = [column for column in columns if column not in (table.fieldnames or ())]
     if missing:
@@ -166,11 +185,9 @@ def _rows(text: str, columns: Sequence[str], file: str) -> Iterable[tuple[int, t
             f"{file} has no column {', '.join(missing)}; it needs {', '.join(columns)} in its first line"
         )
     for row in table:
-        values = tuple(row[column] for column in columns)
-        if any(not isinstance(value, str) or not value.strip() for value in values):
-            empty = next(c for c, v in zip(columns, values, strict=True) if not isinstance(v, str) or not v.strip())
-            raise SamplesFileError(f"{file}, line {table.line_num}: no {empty}")
-        yield table.line_num, values
+        values = tuple(str(row[column] or "") for column in columns)
+        lacking = [column for column, value in zip(columns, values, strict=True) if not value.strip()]
+        yield table.line_num, values, f"no {', '.join(lacking)}" if lacking else None
 
 
 def _csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

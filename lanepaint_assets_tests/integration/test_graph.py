@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from lanepaint_assets.definitions import build
+from lanepaint_assets.editing.loras import catalogue_version
 from lanepaint_assets.jobs import STAGE_ASSETS
 from lanepaint_assets.store.layout import CHUNK_ROW
 from lanepaint_assets_tests.fixtures import (
@@ -85,7 +86,7 @@ def test_a_materialization_carries_what_a_person_wants_to_see(graph: Graph) -> N
     for asset in ("road_masks", "first_frames", "edited_videos"):
         assert "data:image/png;base64," in told[asset].metadata["preview"].value
     assert "classical 2" in str(told["road_masks"].metadata["engines"].value)
-    assert "lane_follow 2" in str(told["edited_trajectories"].metadata["engines"].value)
+    assert "lane_follow 3" in str(told["edited_trajectories"].metadata["engines"].value)
     assert Path(told["trajectory_reports"].metadata["report"].value).is_file()
     checks = {
         (check.asset_key.to_user_string(), check.check_name): check.passed
@@ -306,7 +307,7 @@ def test_checkpoints_and_the_catalogue_are_observed(graph: Graph, tmp_path: Path
     }
     assert versions["flux_fill_checkpoint"] == "absent"
     assert versions["sam2_checkpoint"] not in (None, "absent")
-    assert versions["prompt_catalogue"] == platform.catalogue.digest
+    assert versions["prompt_catalogue"] == catalogue_version(platform.catalogue, {})
 
 
 def test_a_lora_training_says_that_there_is_no_trainer(graph: Graph) -> None:

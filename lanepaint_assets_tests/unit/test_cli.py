@@ -219,7 +219,7 @@ def test_the_doctor_tells_everything_and_is_content_with_the_cpu_engines(lanepai
         "first chunk chunk_0000 with 1 clips",
     ):
         assert expected in told.out, expected
-    assert any(line.strip().startswith("*") and "lane_follow 2" in line for line in told.out.splitlines())
+    assert any(line.strip().startswith("*") and "lane_follow 3" in line for line in told.out.splitlines())
 
 
 def test_the_doctor_says_what_is_wrong_with_the_source(lanepaint: Command, tmp_path: Path) -> None:

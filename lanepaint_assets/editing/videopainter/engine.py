@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 
 SPEC_SETTINGS = WindowSettings()
 
-# Decoding 480 x 720 takes 15.3 GiB on an H200, 4.3 GiB in tiles, whatever the number of frames; encoding takes less.
+# Decoding 480 x 720 takes 15.3 GiB on an H200, 4.3 GiB in tiles; encoding, which starts at full size too, as much.
 _AUTOENCODER_BYTES_A_PIXEL = 47_000
 _TILED_BYTES = 5 * GIB
 
@@ -78,7 +78,7 @@ class VideoPainterEngine:
         residency: of the device that they share with others.
         settings: of each window.
         edges: how far the mask that the model is shown grows, in the clip's own pixels.
-        second: of another GPU, which then works on one half of guidance: 1.7 times as fast, within rounding the same.
+        second: of another GPU, which then works on one half of guidance; the result is the same within rounding.
         acceleration: as the parts'; for the second GPU's copies.
     """
 

@@ -44,25 +44,24 @@ class HostNoiseSampler(CogVideoXDPMScheduler):
             The less noisy sample, and the clean one that this step predicts; float32.
         """
         previous = int(timestep) - self.config["num_train_timesteps"] // len(self.timesteps)
-        looks_back = old_pred_original_sample is not None and previous >= 0
+        # Not in the first step, nor in the last, which ends without noise.
+        earlier = old_pred_original_sample if previous >= 0 else None
         # 1. Noise, before anything waits for the device. Where the stock step looks back, it draws a second time.
         noise = torch.randn(sample.shape, generator=generator)
-        if looks_back:
+        if earlier is not None:
             noise = torch.randn(sample.shape, generator=generator)
         # 2. Levels, all on the host.
         alpha = self.alphas_cumprod[int(timestep)]
         alpha_next = self.alphas_cumprod[previous] if previous >= 0 else self.final_alpha_cumprod
         alpha_back = None if timestep_back is None else self.alphas_cumprod[int(timestep_back)]
         h, r, _, _ = self.get_variables(alpha, alpha_next, alpha_back)
-        factors = self.get_mult(h, r, alpha, alpha_next, alpha_back)
+        of_sample, of_clean, *_ = self.get_mult(h, r, alpha, alpha_next, alpha_back)
         # 3. The step.
         sample = sample.float()
         clean = alpha.sqrt() * sample - (1 - alpha).sqrt() * model_output
-        direction = clean
-        if looks_back:
-            direction = factors[2] * clean - factors[3] * old_pred_original_sample
+        direction = clean if earlier is None else clean + (clean - earlier) / (2 * r)
         spread = (1 - alpha_next).sqrt() * (1 - (-2 * h).exp()).sqrt()
-        return factors[0] * sample - factors[1] * direction + spread * noise.to(sample.device), clean
+        return of_sample * sample - of_clean * direction + spread * noise.to(sample.device), clean
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Clean samples at one noise level, without a wait: `timesteps` holds one number, on the host."""

@@ -81,7 +81,7 @@ def place(network: Any, most_bytes: dict[int | str, int], device: torch.device) 
     Returns:
         The bytes of weights that lie on `device`.
     """
-    from accelerate import dispatch_model, infer_auto_device_map  # type: ignore[import-untyped]
+    from accelerate import dispatch_model, infer_auto_device_map
 
     # Blocks with a residual connection stay in one place; accelerate takes their names as a list, and nothing else.
     blocks = sorted(network._no_split_modules)

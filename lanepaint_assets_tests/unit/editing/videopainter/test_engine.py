@@ -133,14 +133,20 @@ def test_a_long_clip_is_painted_to_its_end_each_window_from_a_frame_of_the_one_b
     np.testing.assert_array_equal(result[25:], windows[2][2][1][9:14])
 
 
-def test_where_nothing_is_to_be_painted_for_a_while_the_source_stays(checkpoint: Path) -> None:
+def test_where_nothing_is_to_be_painted_for_a_while_the_source_stays(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene = scene_of(41)
     masks = scene.paint_masks.copy()
-    masks[:26] = False
-    result = painted(engine_of(checkpoint), replace(scene, paint_masks=masks))
-    np.testing.assert_array_equal(result[0], 255 - scene.frames[0])
-    np.testing.assert_array_equal(result[1:16], scene.frames[1:16])
-    assert (result[26:] != scene.frames[26:]).any(axis=(1, 2, 3)).all()
+    masks[7:35] = False
+    engine, anchors = engine_of(checkpoint), []
+    real = engine._window
+    monkeypatch.setattr(engine, "_window", lambda *given: anchors.append(given[4]) or real(*given))
+    result = painted(engine, replace(scene, paint_masks=masks))
+    np.testing.assert_array_equal(result[17:24], scene.frames[17:24])
+    assert (result[25:] != scene.frames[25:]).any(axis=(1, 2, 3)).all()
+    # Windows of 17 frames start at 0, 8, 16 and 24; the last one has no painted one right before it.
+    assert anchors == [None, None]
 
 
 def test_a_mask_that_covers_all_works(checkpoint: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_base_model_that_takes_no_mask_is_refused(tmp_path: Path) -> None:
         axes_dims_rope=(4, 6, 6),
     ).save_pretrained(folder / "transformer")
     store = ArtifactStore(str(tmp_path / "store"))
-    with pytest.raises(CheckpointError, match="not FLUX.1 Fill"):
+    with pytest.raises(CheckpointError, match=r"not FLUX\.1 Fill"):
         train_lora(job(folder, store, tmp_path / "run"), samples(), store)
 
 

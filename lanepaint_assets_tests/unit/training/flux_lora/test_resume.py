@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from lanepaint_assets.store import publishing
 from lanepaint_assets.store.artifacts import ArtifactStore
 from lanepaint_assets.store.items import StepError
 from lanepaint_assets.store.promoted_loras import WEIGHTS_FILE
@@ -17,7 +19,7 @@ from lanepaint_assets.training.flux_lora import run as training
 from lanepaint_assets.training.flux_lora.run import TrainingResult, train_lora
 from lanepaint_assets.training.lora_checkpoints import CheckpointShelf, StopRequest
 from lanepaint_assets.training.lora_log import LossLog
-from lanepaint_assets_tests.unit.training.flux_lora.tiny_training import STYLE, TRAINING, job, samples
+from lanepaint_assets_tests.unit.training.flux_lora.tiny_training import RECIPE, STYLE, TRAINING, job, samples
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 
@@ -113,9 +115,10 @@ def test_a_training_killed_twice_is_still_the_same(checkpoint: Path, undisturbed
                     raise Killed
                 super().run_step()
 
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "Trainer", Dying)
-            train_lora(job(checkpoint, store, tmp_path / str(attempt)), samples(), store)
+            with pytest.raises(Killed):
+                train_lora(job(checkpoint, store, tmp_path / str(attempt)), samples(), store)
     last = job(checkpoint, store, tmp_path / "last")
     train_lora(last, samples(), store)
     assert_same(undisturbed, last.out)
@@ -125,8 +128,6 @@ def test_a_disk_that_is_full_in_the_middle_of_a_checkpoint_leaves_the_one_before
     checkpoint: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = ArtifactStore(str(tmp_path / "store"))
-    import lanepaint_assets.store.publishing as publishing
-
     whole, calls = publishing._copy_tree, []
 
     def filling_up(staged: Path, target: Path):  # type: ignore[no-untyped-def]
@@ -170,13 +171,7 @@ def test_a_request_to_stop_ends_a_training_after_its_step_and_keeps_what_it_lear
 
 def test_a_checkpoint_of_another_rank_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path / "store"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CheckpointShelf, "discard", lambda self: None)
-        told = job(checkpoint, store, tmp_path / "first")
-        train_lora(told, samples(), store)
-    other = job(checkpoint, store, tmp_path / "second")
-    from dataclasses import replace
-
-    other = replace(other, recipe=replace(other.recipe, rank=8))
+    train_lora(job(checkpoint, store, tmp_path / "first"), samples(), store)
+    other = job(checkpoint, store, tmp_path / "second", recipe=replace(RECIPE, rank=8))
     with pytest.raises(StepError, match="another base model or rank"):
         train_lora(other, samples(), store)
