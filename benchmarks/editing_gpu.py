@@ -139,8 +139,8 @@ def slope(run: Callable[[int], object]) -> tuple[float, float]:
 
 def video_engine(steps: int, compiled: bool, memory_gib: float | None, second: str | None) -> VideoPainterEngine:
     from lanepaint_assets.editing.videopainter.engine import random_cogvideox
-    from lanepaint_assets.editing.videopainter.parts import Acceleration
     from lanepaint_assets.editing.videopainter.pipeline import WindowSettings
+    from lanepaint_assets.torch_models.acceleration import Acceleration
     from lanepaint_assets_tests.tiny_models.tokenizers import t5_tokenizer
 
     return random_cogvideox(
@@ -155,7 +155,7 @@ def video_engine(steps: int, compiled: bool, memory_gib: float | None, second: s
 
 def flux_engine(steps: int, compiled: bool, memory_gib: float | None) -> FluxFillPainter:
     from lanepaint_assets.editing.flux_fill.engine import random_flux
-    from lanepaint_assets.torch_models.flux.parts import Acceleration
+    from lanepaint_assets.torch_models.acceleration import Acceleration
     from lanepaint_assets_tests.tiny_models.tokenizers import clip_tokenizer, t5_tokenizer
 
     return random_flux(

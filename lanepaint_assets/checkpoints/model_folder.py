@@ -1,7 +1,7 @@
 """A checkpoint that is a folder of model files: found, complete, on this machine's disk.
 
-Called by engines before they read it. The layouts are those of diffusers (`model_index.json` and a folder a component)
-and of transformers (configuration and weights in one folder). A half-copied folder is noticed here, by name of the file,
+Called by engines before they read it. Layouts are those of diffusers (`model_index.json` and a folder a component) and
+of transformers (configuration and weights in one folder). A half-copied folder is noticed here, by name of the file,
 and not by a library in the middle of a step.
 """
 

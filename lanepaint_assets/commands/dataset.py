@@ -78,10 +78,11 @@ def export(platform: Platform, chunks: Sequence[str], style: str | None, output:
         asset, key = ("training_samples", CHUNK_ROW) if style is None else ("filtered_samples", style)
         table = store.manifest(asset, chunk).rows.get(key)
         found = stored_samples(store, chunk, table)
-        if table is None or not found:
-            say(f"{chunk}: no sample{'' if style is None else f' of {style}'}")
+        if table is not None and table.status == "ok":
+            tables.append(table)
+        if not found:
+            say(f"{chunk}: {_why_none(table, style)}")
             continue
-        tables.append(table)
         usable, lost = _dataset_rows(store, chunk, found)
         rows += usable
         refused += lost
@@ -97,7 +98,7 @@ def export(platform: Platform, chunks: Sequence[str], style: str | None, output:
     story = _story(
         folder,
         output,
-        origin=f"{what} of {len(tables)} chunk(s): {', '.join(keys)}.",
+        origin=f"{what} of {len(keys)} chunk(s): {', '.join(keys)}.",
         removed=removed,
         refused=refused,
         near_duplicates=sum(_fact(list(found.values()), "near_duplicates") for found in whole),
@@ -178,6 +179,16 @@ def chosen_rules(
         raise CommandError(f"--style {style} says count, colour and pattern already; leave the other options out")
     wanted = _known_style(style)
     return replace(named, count=wanted.count, color=wanted.color, pattern=wanted.pattern)
+
+
+def _why_none(table: ItemRow | None, style: str | None) -> str:
+    wanted = "no sample" if style is None else f"no sample of {style}"
+    if table is None:
+        return f"{wanted} was made yet"
+    if table.status != "ok":
+        return f"{wanted}: {table.reason or table.status}"
+    held = _fact([table], "samples" if style is None else "kept")
+    return f"{wanted}: its table is older than its clips' samples; materialize it again" if held else wanted
 
 
 def _known_style(key: str) -> LaneStyle:

@@ -139,14 +139,21 @@ class ReachVotes:
             np.add.at(self._road[line], place, road[line])
         self._frames.append((valid & ~road, np.stack([one.light_enough for one in seen]), place))
 
-    def reached(self) -> tuple[Bool, ...]:
-        """For every frame (L, J, M): cells on its mask, and those beyond it that most frames saw road in."""
+    def reached(self, strange: Sequence[Bool]) -> tuple[Bool, ...]:
+        """For every frame (L, J, M): cells on its mask, and those beyond it that most frames saw road in.
+
+        Args:
+            strange: of every frame (L, J, M), cells that hide the road now, see `Occlusion`: votes are of all times.
+        """
         size = (1, 3, 1)
         asked, road = (uniform_filter(votes, size, mode="nearest") for votes in (self._asked, self._road))
         agreed = (asked > 0) & (road > _AGREED * asked)
         # The border of paint blurs into what lies beside it.
         agreed = binary_dilation(agreed, np.ones((1, 1, 3), np.bool_))
-        return tuple(valid | (light & agreed[:, place]) for valid, light, place in self._frames)
+        return tuple(
+            valid | (light & agreed[:, place] & ~odd)
+            for (valid, light, place), odd in zip(self._frames, strange, strict=True)
+        )
 
 
 @compiled()

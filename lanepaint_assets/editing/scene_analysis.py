@@ -217,12 +217,14 @@ def _survey(scene: EditScene, course: RoadCourse, fits: tuple[FrameFit, ...], tr
     votes = ReachVotes(len(tracks), course.length_m)
     surfaces = []
     for strips, seen, surface in in_order(sample, len(fits)):
-        look.add(strips, surface.sides[ego, :, inner_of_ego])
+        look.add(strips, np.stack([one.asked for one in seen]), surface.sides[ego, :, inner_of_ego])
         for i, strip in enumerate(strips):
             markings.add(i, strip, surface.sides[i].mean(axis=1))
         surfaces.append(surface)
         votes.add(seen, np.stack([strip.valid for strip in strips]), strips[0].s)
-    return _Survey(without_lasting(surfaces), markings, look.occlusions(), votes.reached())
+    occlusions = look.occlusions()
+    reached = votes.reached([one.strange for one in occlusions])
+    return _Survey(without_lasting(surfaces), markings, occlusions, reached)
 
 
 def _cleaned(

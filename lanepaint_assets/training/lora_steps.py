@@ -63,7 +63,7 @@ def make_lane_lora(platform: Platform, style: LaneStyle, run_id: str) -> LoraOut
         StepError: there are no samples, no base model, or the training failed as a whole.
     """
     base_folder = platform.store.root / "checkpoints" / CHECKPOINT_FOLDERS[BASE_ASSET]
-    samples = _samples(platform, style)
+    samples = lora_samples(platform, style)
     recipe = LoraRecipe.of(platform.settings)
     base = folder_digest(base_folder)
     training = fingerprint(
@@ -105,7 +105,12 @@ def _promote(platform: Platform, style_key: str, row: ItemRow, *, trained_now: b
         promote(platform.store, style_key, row, "training")
 
 
-def _samples(platform: Platform, style: LaneStyle) -> list[LoraSample]:
+def lora_samples(platform: Platform, style: LaneStyle) -> list[LoraSample]:
+    """The samples of a lane style in all chunks that are complete now.
+
+    Raises:
+        StepError: there are none; the message says which rules removed how many.
+    """
     stored = style_samples(platform, style.key)
     if not stored:
         counts = style_removals(platform, style.key)

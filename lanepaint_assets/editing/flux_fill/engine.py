@@ -27,9 +27,10 @@ from lanepaint_assets.editing.engine import EditScene, LoraWeights, PaintInstruc
 from lanepaint_assets.editing.flux_fill.lora_adapters import use_lora
 from lanepaint_assets.rendering.mask_edges import DILATION_PX, SPEC_EDGES, MaskEdges, model_mask
 from lanepaint_assets.store.items import ItemError
+from lanepaint_assets.torch_models.acceleration import EXACT, Acceleration
 from lanepaint_assets.torch_models.devices import pick_device, use_kernel_cache
 from lanepaint_assets.torch_models.flux.architecture import FLUX_FILL, FluxArchitecture
-from lanepaint_assets.torch_models.flux.parts import EXACT, Acceleration, FluxParts, checkpoint_parts, random_parts
+from lanepaint_assets.torch_models.flux.parts import FluxParts, checkpoint_parts, random_parts
 from lanepaint_assets.torch_models.out_of_memory import with_retry
 from lanepaint_assets.torch_models.residency import GIB, Residency
 

@@ -6,7 +6,7 @@ with the empty caption and with the real one; stock code stacks the two into a b
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -58,7 +58,12 @@ class SplitGuidance:
             halves = [_predict(self.first, "empty", *empty), _predict(self.first, "full", *full)]
         else:
             later = self._thread.submit(_predict, self.second, "full", *full)
-            halves = [_predict(self.first, "empty", *empty), later.result()]
+            try:
+                earlier = _predict(self.first, "empty", *empty)
+            finally:
+                # Also when the first fails: its weights must not leave a device that still works on them.
+                wait([later])
+            halves = [earlier, later.result()]
         return (torch.cat([half.to(hidden_states.device) for half in halves]),)
 
     @property

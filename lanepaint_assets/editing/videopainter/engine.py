@@ -29,14 +29,7 @@ from lanepaint_assets.editing.frame_threads import in_order
 from lanepaint_assets.editing.videopainter.architecture import COGVIDEOX_5B, CogVideoXArchitecture
 from lanepaint_assets.editing.videopainter.branch import BranchedTransformer
 from lanepaint_assets.editing.videopainter.cfg_split import SplitGuidance
-from lanepaint_assets.editing.videopainter.parts import (
-    EXACT,
-    Acceleration,
-    Denoisers,
-    VideoParts,
-    checkpoint_parts,
-    random_parts,
-)
+from lanepaint_assets.editing.videopainter.parts import Denoisers, VideoParts, checkpoint_parts, random_parts
 from lanepaint_assets.editing.videopainter.pipeline import (
     Anchor,
     MaskPooling,
@@ -49,6 +42,7 @@ from lanepaint_assets.editing.videopainter.pipeline import (
 from lanepaint_assets.editing.videopainter.windows import OVERLAP_FRAMES, WindowPlan, plan_windows
 from lanepaint_assets.rendering.mask_edges import DILATION_PX, SPEC_EDGES, MaskEdges, model_mask
 from lanepaint_assets.store.items import ItemError
+from lanepaint_assets.torch_models.acceleration import EXACT, Acceleration
 from lanepaint_assets.torch_models.devices import pick_device, use_kernel_cache
 from lanepaint_assets.torch_models.out_of_memory import with_retry
 from lanepaint_assets.torch_models.residency import GIB, Part, Residency

@@ -7,13 +7,13 @@ Called by `engine.py`, which decides when each of them is on a device. What they
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from diffusers import FirstBlockCacheConfig
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTransformer3DModel
@@ -29,6 +29,7 @@ from lanepaint_assets.editing.videopainter.branch import (
     with_branch_blocks,
 )
 from lanepaint_assets.editing.videopainter.pipeline import SPATIAL_RATIO
+from lanepaint_assets.torch_models.acceleration import Acceleration
 from lanepaint_assets.torch_models.components import random_component, read_component
 from lanepaint_assets.torch_models.devices import inference_dtype
 from lanepaint_assets.torch_models.residency import Part, Residency
@@ -36,54 +37,9 @@ from lanepaint_assets.torch_models.text_encoder import TextEncoder
 
 M = TypeVar("M", bound=ModelMixin)
 
-# What backbone and branch must agree on, by names of their config.json.
+# Names of config.json: the size of a window, and what backbone and branch must agree on.
 _SIZES = ("sample_height", "sample_width", "sample_frames", "max_text_seq_length")
 _AGREED = ("num_attention_heads", "attention_head_dim", "text_embed_dim", *_SIZES)
-
-
-@dataclass(frozen=True)
-class Acceleration:
-    """How transformer and branch are run faster or in less memory.
-
-    Attributes:
-        compiled: their blocks are compiled; exact but for rounding. The first window waits for the compiler, some 15 s
-            a kind of block, unless the kernel cache has its results.
-        first_block_cache: None, or the relative change of the first block's result below which a step takes what the
-            other blocks added in the step before. Inexact: the larger, the more steps go without the blocks that draw
-            texture and sharp edges, which is what lines consist of.
-        fp8: the transformer's weights are held as 8-bit floats, 5 GiB less, and widened layer by layer at every step,
-            which takes time. Inexact: each weight keeps three bits of its fraction.
-    """
-
-    compiled: bool = False
-    first_block_cache: float | None = None
-    fp8: bool = False
-
-    def __post_init__(self) -> None:
-        if self.first_block_cache is not None and not self.first_block_cache > 0.0:
-            raise ValueError(f"the change below which a step is skipped must be positive, not {self.first_block_cache}")
-
-    def of_transformer(self, transformer: BackboneTransformer, dtype: torch.dtype) -> BackboneTransformer:
-        """The same transformer, so set up; it computes in `dtype`."""
-        model: Any = transformer
-        if self.fp8:
-            model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
-        if self.first_block_cache is not None:
-            model.enable_cache(FirstBlockCacheConfig(self.first_block_cache))  # type: ignore[no-untyped-call]
-        return self._compiled(transformer)
-
-    def of_branch(self, branch: VideoPainterBranch) -> VideoPainterBranch:
-        """The same branch, so set up. It is small: only compiling pays."""
-        return self._compiled(branch)
-
-    def _compiled(self, model: M) -> M:
-        if self.compiled:
-            # All windows have one shape; only a retry in halves differs, and must not make the kernels general.
-            model.compile_repeated_blocks(dynamic=False)  # type: ignore[no-untyped-call]
-        return model
-
-
-EXACT = Acceleration()
 
 
 @dataclass(frozen=True)
@@ -114,10 +70,11 @@ class Denoisers:
 
         def transformer() -> BackboneTransformer:
             twin = with_branch_blocks(_twin(self.transformer.module), len(self.branch.module.branch_blocks))
-            return acceleration.of_transformer(twin, dtype)
+            return acceleration.applied(twin, dtype, one_shape=True)
 
         def branch() -> VideoPainterBranch:
-            return acceleration.of_branch(_twin(self.branch.module))
+            twin: VideoPainterBranch = _twin(self.branch.module)
+            return acceleration.compiled_blocks(twin, one_shape=True)
 
         return Denoisers(
             residency,
@@ -150,9 +107,11 @@ def checkpoint_parts(folder: Path, branch_folder: Path, residency: Residency, ac
         CheckpointError: the two do not belong together, or a configuration is not readable. Weights are read later.
     """
     dtype = inference_dtype(residency.device)
-    config, branch_config = _config(folder / "transformer"), _config(branch_folder)
+    config = _config(folder / "transformer", _AGREED)
+    branch_config = _config(branch_folder, ("num_layers",))
     for name in _AGREED:
-        if config[name] != branch_config[name]:
+        # What a branch does not say is as in its class; its weights are checked against that when they are read.
+        if name in branch_config and config[name] != branch_config[name]:
             raise CheckpointError(
                 f"{branch_folder}: this branch is not of {folder}: {name} is {branch_config[name]} and {config[name]}; "
                 "copy the branch that was trained for this model"
@@ -160,10 +119,11 @@ def checkpoint_parts(folder: Path, branch_folder: Path, residency: Residency, ac
 
     def transformer() -> BackboneTransformer:
         read = read_component(CogVideoXTransformer3DModel, folder / "transformer", dtype)
-        return acceleration.of_transformer(with_branch_blocks(read, branch_config["num_layers"]), dtype)
+        return acceleration.applied(with_branch_blocks(read, branch_config["num_layers"]), dtype, one_shape=True)
 
     def branch() -> VideoPainterBranch:
-        return acceleration.of_branch(read_component(VideoPainterBranch, branch_folder, dtype))
+        read: VideoPainterBranch = read_component(VideoPainterBranch, branch_folder, dtype)
+        return acceleration.compiled_blocks(read, one_shape=True)
 
     return VideoParts(
         words=TextEncoder.of(folder / "text_encoder", folder / "tokenizer", residency),
@@ -194,7 +154,7 @@ def random_parts(
 
     def transformer() -> BackboneTransformer:
         stock = drawn(architecture.build_transformer)
-        return acceleration.of_transformer(with_branch_blocks(stock, architecture.branch_layers), dtype)
+        return acceleration.applied(with_branch_blocks(stock, architecture.branch_layers), dtype, one_shape=True)
 
     return VideoParts(
         words=TextEncoder(tokenizer, residency.part(f"t5 {origin}", lambda: drawn(architecture.text.build)), residency),
@@ -202,7 +162,8 @@ def random_parts(
             residency,
             residency.part(f"cogvideox transformer {origin}", transformer),
             residency.part(
-                f"videopainter branch {origin}", lambda: acceleration.of_branch(drawn(architecture.build_branch))
+                f"videopainter branch {origin}",
+                lambda: acceleration.compiled_blocks(drawn(architecture.build_branch), one_shape=True),
             ),
         ),
         autoencoder=residency.part(f"cogvideox autoencoder {origin}", lambda: drawn(architecture.build_autoencoder)),
@@ -234,12 +195,13 @@ def _window_size(config: dict[str, Any]) -> WindowSize:
     )
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """A network's config.json, which holds at least numbers of these names."""
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: its configuration is not readable ({error}); copy it again") from error
-    for name in (*_AGREED, "num_layers"):
+    for name in names:
         if not isinstance(config.get(name), int):
             raise CheckpointError(f"{folder / 'config.json'}: it says no {name}; copy it again")
     return config

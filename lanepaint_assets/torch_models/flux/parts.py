@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from diffusers import FirstBlockCacheConfig, FlowMatchEulerDiscreteScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from transformers import CLIPTextModel, CLIPTokenizer, T5Tokenizer
 
 from lanepaint_assets.checkpoints.files import CheckpointError
+from lanepaint_assets.torch_models.acceleration import Acceleration
 from lanepaint_assets.torch_models.components import random_component, read_component, read_tokenizer
 from lanepaint_assets.torch_models.devices import inference_dtype
 from lanepaint_assets.torch_models.flux.architecture import FluxArchitecture
@@ -25,48 +25,6 @@ from lanepaint_assets.torch_models.text_encoder import TextEncoder
 
 # Forms in which CLIP's vocabulary may lie in its folder.
 _CLIP_VOCABULARIES = (("vocab.json", "merges.txt"), ("tokenizer.json",))
-
-# Forms of a block that are compiled before torch gives up and runs it as it is: each LoRA that joins makes new ones of
-# those before, and torch's own limit of 8 is three LoRAs.
-_COMPILED_FORMS = 64
-
-
-@dataclass(frozen=True)
-class Acceleration:
-    """How the transformer is run faster or in less memory.
-
-    Attributes:
-        compiled: its two kinds of blocks are compiled; exact but for rounding. The first picture, and the first of a
-            LoRA, wait for the compiler unless the kernel cache has its results.
-        first_block_cache: None, or the relative change of the first block's result below which a step takes what the
-            other blocks added in the step before. Inexact: the larger, the more steps go without the blocks that draw
-            texture and sharp edges, which is what lines consist of.
-        fp8: weights are held as 8-bit floats, 11 GiB less, and widened layer by layer at every step, which takes time.
-            Inexact: each weight keeps three bits of its fraction.
-    """
-
-    compiled: bool = False
-    first_block_cache: float | None = None
-    fp8: bool = False
-
-    def __post_init__(self) -> None:
-        if self.first_block_cache is not None and not self.first_block_cache > 0.0:
-            raise ValueError(f"the change below which a step is skipped must be positive, not {self.first_block_cache}")
-
-    def applied(self, transformer: FluxTransformer2DModel) -> FluxTransformer2DModel:
-        """The same transformer, so set up."""
-        model: Any = transformer
-        if self.fp8:
-            model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=model.dtype)
-        if self.first_block_cache is not None:
-            model.enable_cache(FirstBlockCacheConfig(self.first_block_cache))  # type: ignore[no-untyped-call]
-        if self.compiled:
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _COMPILED_FORMS)
-            model.compile_repeated_blocks()
-        return transformer
-
-
-EXACT = Acceleration()
 
 
 @dataclass(frozen=True)
@@ -104,7 +62,9 @@ def checkpoint_parts(folder: Path, residency: Residency, acceleration: Accelerat
         clip_tokenizer=read_tokenizer(CLIPTokenizer, folder / "tokenizer", _CLIP_VOCABULARIES),
         transformer=residency.part(
             f"flux transformer {folder} {acceleration}",
-            lambda: acceleration.applied(read_component(FluxTransformer2DModel, folder / "transformer", dtype)),
+            lambda: acceleration.applied(
+                read_component(FluxTransformer2DModel, folder / "transformer", dtype), dtype, one_shape=False
+            ),
         ),
         autoencoder=residency.part(
             f"flux autoencoder {folder}", lambda: read_component(AutoencoderKL, folder / "vae", dtype)
@@ -122,7 +82,8 @@ def random_parts(
     seed: int,
 ) -> FluxParts:
     """Parts with random weights, drawn on the device; see `engine.random_flux`."""
-    drawn = partial(random_component, device=residency.device, dtype=inference_dtype(residency.device), seed=seed)
+    dtype = inference_dtype(residency.device)
+    drawn = partial(random_component, device=residency.device, dtype=dtype, seed=seed)
     origin = f"random {seed} {architecture}"
     return FluxParts(
         words=TextEncoder.random(t5_tokenizer, residency, architecture.text, seed),
@@ -130,7 +91,7 @@ def random_parts(
         clip_tokenizer=clip_tokenizer,
         transformer=residency.part(
             f"flux transformer {origin} {acceleration}",
-            lambda: acceleration.applied(drawn(architecture.build_transformer)),
+            lambda: acceleration.applied(drawn(architecture.build_transformer), dtype, one_shape=False),
         ),
         autoencoder=residency.part(f"flux autoencoder {origin}", lambda: drawn(architecture.build_autoencoder)),
         scheduler=architecture.scheduler(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ _INDEX = "examples.json"
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples on a device, as the transformer reads them: n pictures of t tokens, captions of w.
+    """Examples as the transformer reads them: n pictures of t tokens, captions of w.
 
     Attributes:
         latents: (n, t, 64) of the picture.
@@ -56,6 +56,16 @@ class Batch:
     summary: Tensor
     rows: int
     columns: int
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device; a GPU is not waited for."""
+        return replace(
+            self,
+            **{
+                name: on_device(getattr(self, name), device)
+                for name in ("latents", "masked", "mask", "words", "summary")
+            },
+        )
 
     @property
     def painted_share(self) -> Tensor:
@@ -81,19 +91,18 @@ class Examples:
     rows: int
     columns: int
 
-    def batch(self, indices: Sequence[int], device: torch.device) -> Batch:
-        """Examples by index; those that were kept out follow those to learn from."""
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Examples by index, in host memory; those that were kept out follow those to learn from."""
         read = [load_file(self.folder / _example_file(index)) for index in indices]
         captions = [_caption(self.folder, self.captions[index]) for index in indices]
         latents = torch.cat([example["latents"] for example in read])
         bits = np.concatenate([example["mask_bits"].numpy() for example in read])
-        mask = torch.from_numpy(np.unpackbits(bits, axis=-1)).to(device).to(latents.dtype)
         return Batch(
-            latents=latents.to(device),
-            masked=torch.cat([example["masked"] for example in read]).to(device),
-            mask=mask,
-            words=torch.cat([words for words, _ in captions]).to(device),
-            summary=torch.cat([summary for _, summary in captions]).to(device),
+            latents=latents,
+            masked=torch.cat([example["masked"] for example in read]),
+            mask=torch.from_numpy(np.unpackbits(bits, axis=-1)).to(latents.dtype),
+            words=torch.cat([words for words, _ in captions]),
+            summary=torch.cat([summary for _, summary in captions]),
             rows=self.rows,
             columns=self.columns,
         )
@@ -156,6 +165,13 @@ def encode_examples(
     )
     examples.save()
     return examples
+
+
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device; to a GPU from pinned memory, so that the host need not wait for steps before."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def pack(latents: Tensor) -> Tensor:

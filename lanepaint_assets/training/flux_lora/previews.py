@@ -49,7 +49,7 @@ def painted_samples(
     """
     examples, device = trainer.examples, residency.device
     for index in range(examples.training, examples.training + min(count, examples.held_out)):
-        batch = examples.batch([index], device)
+        batch = examples.batch([index]).to(device)
         generator = torch.Generator().manual_seed(seed(study_seed, "lora", "picture", index - examples.training))
         latents = torch.randn(batch.latents.shape, generator=generator).to(device)
         latents = _denoised(trainer, batch, scheduler, latents)

@@ -27,9 +27,10 @@ from lanepaint_assets.clips.pictures import write_picture
 from lanepaint_assets.store.artifacts import ArtifactStore
 from lanepaint_assets.store.items import ItemError, StepError
 from lanepaint_assets.store.promoted_loras import WEIGHTS_FILE
+from lanepaint_assets.torch_models.acceleration import EXACT
 from lanepaint_assets.torch_models.components import read_component
 from lanepaint_assets.torch_models.devices import inference_dtype
-from lanepaint_assets.torch_models.flux.parts import EXACT, FluxParts, checkpoint_parts
+from lanepaint_assets.torch_models.flux.parts import FluxParts, checkpoint_parts
 from lanepaint_assets.torch_models.residency import GIB, Residency
 from lanepaint_assets.training.flux_lora.adapter import check_base, save_lora
 from lanepaint_assets.training.flux_lora.examples import Examples, encode_examples
@@ -43,6 +44,9 @@ from lanepaint_assets.training.lora_recipe import LoraRecipe, Split
 log = logging.getLogger(__name__)
 
 RESULT_FILE = "result.json"
+
+# The program of each of several processes.
+_WORKER = "lanepaint_assets.training.flux_lora.worker"
 
 # Seconds between looks at whether somebody asked to stop; on an object store each is a request.
 _STOP_EVERY_S = 10.0
@@ -288,18 +292,16 @@ def write_tensorboard(folder: Path, losses: LossLog) -> bool:
 
 
 def _in_processes(job: TrainingJob) -> TrainingResult:
-    """Have accelerate start a process for each GPU, and wait for them."""
-    on_gpus = job.device.type == "cuda"
-    if on_gpus and torch.cuda.device_count() < job.recipe.devices:
+    """Start a process for each GPU, and wait for them; accelerate finds the others by what the launcher tells it."""
+    if job.device.type == "cuda" and torch.cuda.device_count() < job.recipe.devices:
         raise StepError(
             f"LANEPAINT_LORA_GPUS asks for {job.recipe.devices} GPUs and this machine has {torch.cuda.device_count()}"
         )
     told = job.scratch / "job.pickle"
     told.write_bytes(pickle.dumps(job))
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(job.recipe.devices)]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    command += ["--multi_gpu"] if on_gpus else ["--cpu"]
-    command += ["-m", "lanepaint_assets.training.flux_lora.worker", str(told)]
+    # Torch's own launcher, which is beneath accelerate's too: that one starts a single process without GPUs.
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", str(job.recipe.devices), "-m", _WORKER, str(told)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if "Error: " in line]

@@ -6,7 +6,8 @@ Called by `run.py`, which decides when to validate, to save and to end; the benc
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 
 from lanepaint_assets.store.items import StepError
 from lanepaint_assets.store.seeds import seed
+from lanepaint_assets.torch_models.flux.parts import Acceleration
 from lanepaint_assets.torch_models.residency import GIB
 from lanepaint_assets.training.flux_lora.adapter import attach_lora
-from lanepaint_assets.training.flux_lora.examples import Examples
+from lanepaint_assets.training.flux_lora.examples import Batch, Examples, on_device
 from lanepaint_assets.training.flux_lora.objective import Losses, fill_losses, noise_level, noise_shift
 from lanepaint_assets.training.flux_lora.recomputation import Recomputation
 from lanepaint_assets.training.flux_lora.state import TrainingState
@@ -40,6 +42,15 @@ _READ_EVERY = 10
 # Noise levels and most samples of the validation loss: about a second of an H200 at 768x512.
 VALIDATION_LEVELS = (0.25, 0.5, 0.75)
 VALIDATION_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What a forward pass needs: examples, noise levels (n,) and noise (n, t, 64), in host memory."""
+
+    batch: Batch
+    levels: Tensor
+    noise: Tensor
 
 
 class Trainer:
@@ -98,10 +109,16 @@ class Trainer:
             torch.cuda.reset_peak_memory_stats(self._device)
         self._recomputation = Recomputation(transformer, self._device)
         self._settled = False
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="lanepaint-lora")
+        self._ahead: dict[int, Future[list[_Material]]] = {}
         self._unread: list[tuple[int, float, Losses]] = []
         if compiled:
-            model: Any = transformer
-            model.compile_repeated_blocks()
+            Acceleration(compiled=True).applied(transformer)
+
+    @property
+    def kept_blocks(self) -> int:
+        """How many blocks of the transformer are not recomputed in the backward pass."""
+        return self._recomputation.kept_blocks
 
     def show(self) -> None:
         """Give the network the weights of the state: after restoring it, and after every step."""
@@ -115,7 +132,7 @@ class Trainer:
             StepError: the loss is NaN or infinite; the state is then worth nothing, the last checkpoint is.
         """
         step, recipe = self.state.step, self._recipe
-        losses = [self._backward(positions) for positions in self._own_positions(step)]
+        losses = [self._backward(material) for material in self._materials(step)]
         self._exchange()
         torch.nn.utils.clip_grad_norm_(self.state.weights, _GRADIENT_NORM)
         rate = self.plan.learning_rate(step)
@@ -163,7 +180,7 @@ class Trainer:
         held = range(examples.training, examples.training + min(examples.held_out, VALIDATION_SAMPLES))
         painted, background = [], []
         for index in held:
-            batch = examples.batch([index], self._device)
+            batch = examples.batch([index]).to(self._device)
             for number, level in enumerate(VALIDATION_LEVELS, start=(index - held[0]) * len(VALIDATION_LEVELS)):
                 generator = _generator(recipe, "validation", number)
                 noise = torch.randn(batch.latents.shape, generator=generator).to(self._device)
@@ -176,24 +193,36 @@ class Trainer:
         inside, outside = (float(torch.stack(values).mean()) for values in (painted, background))
         return ValidationLoss(self.state.step, inside + recipe.background_weight * outside, inside, outside)
 
-    def _own_positions(self, step: int) -> Iterator[Sequence[tuple[int, int]]]:
-        """Batches of this process in a step: (number of the draw, index of the example)."""
+    def _materials(self, step: int) -> list[_Material]:
+        """This process's batches of a step, read while the step before was under way."""
+        ahead = self._ahead.pop(step, None)
+        materials = ahead.result() if ahead is not None else self._read(step)
+        # What was read for a step that never came, before a state was restored, is dropped.
+        self._ahead = {step + 1: self._reader.submit(self._read, step + 1)} if step + 1 < self.plan.steps else {}
+        return materials
+
+    def _read(self, step: int) -> list[_Material]:
         recipe = self._recipe
         drawn = list(enumerate(self.plan.samples_of(step), start=step * self.plan.samples_a_step))
         own = drawn[self._accelerator.process_index :: recipe.devices]
+        materials = []
         for first in range(0, len(own), recipe.batch_size):
-            yield own[first : first + recipe.batch_size]
+            draws, indices = zip(*own[first : first + recipe.batch_size], strict=True)
+            batch = self.examples.batch(indices)
+            noise = [self._draw(batch.latents.shape[1:], draw) for draw in draws]
+            materials.append(
+                _Material(batch, torch.cat([level for level, _ in noise]), torch.stack([values for _, values in noise]))
+            )
+        return materials
 
-    def _backward(self, positions: Sequence[tuple[int, int]]) -> Losses:
+    def _backward(self, material: _Material) -> Losses:
         """Add the gradients of one batch to those of the weights."""
         recipe = self._recipe
-        batch = self.examples.batch([index for _, index in positions], self._device)
-        drawn = [self._draw(batch.latents.shape[1:], draw) for draw, _ in positions]
         losses = fill_losses(
             self.transformer,
-            batch,
-            torch.cat([level for level, _ in drawn]).to(self._device),
-            torch.stack([noise for _, noise in drawn]).to(self._device),
+            material.batch.to(self._device),
+            on_device(material.levels, self._device),
+            on_device(material.noise, self._device),
             self.guidance,
             recipe.loss_weighting,
         )

@@ -1,4 +1,4 @@
-"""The program of each process of a training on several GPUs: `python -m ... worker JOB`, started by accelerate."""
+"""The program of each process of a training on several GPUs, started by `run.py` with the file of its job."""
 
 import sys
 from pathlib import Path

@@ -91,9 +91,42 @@ def test_frames_vote_and_one_that_differs_changes_nothing(road_in: int, reached:
     for k in range(8):
         seen = Seen(asked, asked, asked & (k < road_in))
         votes.add([seen], (asked & (k < road_in))[None], s)
-    for k, cells in enumerate(votes.reached()):
+    for k, cells in enumerate(votes.reached([np.zeros((1, *SHAPE), np.bool_)] * 8)):
         assert cells[0][asked].all() == reached, k
         assert cells[0][asked].any() == reached, k
+
+
+def test_cells_that_something_hides_now_are_not_reached_however_many_frames_saw_road_there():
+    votes = ReachVotes(1, 200.0)
+    asked = np.broadcast_to(np.abs(SURFACE_GRID.columns_m) < 0.3, SHAPE)
+    strange = np.zeros((8, 1, *SHAPE), np.bool_)
+    strange[5, 0, 40:60] = True
+    for _ in range(8):
+        votes.add([Seen(asked, asked, asked)], asked[None], 10 + SURFACE_GRID.ahead_m)
+    for cells, odd in zip(votes.reached(list(strange)), strange, strict=True):
+        assert not cells[odd].any()
+        assert cells[0][asked & ~odd[0]].all()
+
+
+@pytest.mark.parametrize("color", [(70, 74, 72), (215, 215, 212)])
+def test_a_vehicle_that_stands_on_the_line_beyond_the_mask_is_left_alone(color: tuple[int, int, int]):
+    road = FlatRoad()
+    scene = road.scene(12)
+    frames, masks = scene.frames.copy(), scene.paint_masks.copy()
+    for k in range(12):
+        masks[k] &= np.nan_to_num(on_road(scene, k, road)[1]) < 1.6
+    s, d = on_road(scene, 8, road)
+    here = 5.0 + road.speed_mps * float(scene.timestamps_us[8]) / 1e6
+    vehicle = (s - here > 9) & (s - here < 13) & (d > 0.9) & (d < 2.8)
+    frames[8][vehicle] = color
+    masks[8] &= ~vehicle
+    covered = vehicle & (np.abs(d - 1.75) < 0.3)
+    scene = replace(scene, frames=frames, paint_masks=masks)
+    video = edited(ProceduralPainter(KnownLines(road)), scene, YELLOW_DASHED)
+    assert covered.sum() > 100
+    changed = (video[8] != frames[8]).any(axis=2)
+    assert changed[covered].mean() < 0.01
+    assert changed[(s - here > 6) & (s - here < 8.5) & (np.abs(d - 1.75) < 0.1)].mean() > 0.9
 
 
 def test_old_paint_beyond_a_mask_that_ends_inside_its_line_is_taken_away():

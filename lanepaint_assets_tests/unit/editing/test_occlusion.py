@@ -30,7 +30,8 @@ def strip(k: int, change: Look) -> LineStrip:
 def occlusions(change: Look) -> tuple[Occlusion, ...]:
     look = RoadLook(GRID, 200.0)
     for k in range(FRAMES):
-        look.add([strip(k, change)], np.full((1, GRID.count, 3), ASPHALT, np.float32))
+        one = strip(k, change)
+        look.add([one], one.beyond[None], np.full((1, GRID.count, 3), ASPHALT, np.float32))
     return look.occlusions()
 
 
@@ -83,3 +84,25 @@ def test_a_white_vehicle_that_keeps_pace_beside_the_line_is_hidden_in_every_fram
         assert alpha_at(found, k, 6.0, -0.4) == 0.0
         assert alpha_at(found, k, 6.0, 0.3) == 1.0
         assert alpha_at(found, k, 14.0, -0.4) == 1.0
+
+
+@pytest.mark.parametrize("body", [0.06, 0.28, 0.6])
+def test_off_the_mask_a_grey_body_is_no_road_on_the_line_that_it_covers_either(body: float):
+    def passes(k: int, _s: NDArray[np.float64], ahead: NDArray[np.float64], light: NDArray[np.float32]) -> None:
+        if k == 12:
+            light[(ahead > 6) & (ahead < 10)] = body
+
+    found = occlusions(passes)
+    covered = (GRID.ahead_m > 6.3) & (GRID.ahead_m < 9.7)
+    near = np.abs(GRID.columns_m) < 0.5
+    assert found[12].strange[0][np.ix_(covered, near)].all()
+    assert not found[12].strange[0][GRID.ahead_m > 11].any()
+    assert not found[11].strange.any()
+
+
+def test_what_is_as_narrow_as_a_line_is_no_body():
+    def worn(k: int, _s: NDArray[np.float64], ahead: NDArray[np.float64], light: NDArray[np.float32]) -> None:
+        if k == 12:
+            light[np.ix_((ahead > 6) & (ahead < 10), np.abs(GRID.columns_m) < 0.08)] = ASPHALT
+
+    assert not any(one.strange.any() for one in occlusions(worn))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 
 import pytest
 import torch
@@ -94,6 +95,16 @@ def test_the_halves_in_turn_do_not_share_what_a_cache_keeps() -> None:
     for _ in range(2):
         torch.testing.assert_close(call(split), exact, rtol=0, atol=1e-5)
     split._reset_stateful_cache()
+
+
+def test_a_failing_half_waits_for_the_other(model: BranchedTransformer) -> None:
+    broken, slow = copy.deepcopy(model), copy.deepcopy(model)
+    broken.backbone.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
+    finished = []
+    slow.backbone.register_forward_hook(lambda *_: time.sleep(0.2) or finished.append(True))
+    with pytest.raises(torch.OutOfMemoryError, match="full"):
+        call(SplitGuidance(broken, slow))
+    assert finished
 
 
 def test_what_a_half_raises_is_raised(model: BranchedTransformer) -> None:

@@ -69,6 +69,23 @@ def test_caption_and_seed_change_what_is_painted_and_earlier_clips_do_not(checkp
     np.testing.assert_array_equal(painted(engine, scene), first)
 
 
+def test_with_hardly_any_guidance_the_caption_counts_and_the_empty_one_does_not(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = {}
+    for empty in ("", "something else"):
+        engine = engine_of(checkpoint, guidance=1.000001)
+        real = engine._parts.words.encode
+        monkeypatch.setattr(
+            engine._parts.words, "encode", lambda captions, n, read=real, e=empty: read([c or e for c in captions], n)
+        )
+        for caption in ("a white line", "two yellow lines"):
+            results[empty, caption] = painted(engine, scene_of(), caption).astype(int)
+    for caption in ("a white line", "two yellow lines"):
+        assert np.abs(results["", caption] - results["something else", caption]).max() <= 1
+    assert np.abs(results["", "a white line"] - results["", "two yellow lines"]).max() > 1
+
+
 def test_weights_are_read_at_the_first_clip_and_only_then(checkpoint: Path) -> None:
     engine = engine_of(checkpoint)
     assert [part.loads for part in parts_of(engine)] == [0, 0, 0, 0]

@@ -11,7 +11,8 @@ import torch
 from diffusers import FluxFillPipeline
 
 from lanepaint_assets.rendering.mask_edges import MaskEdges
-from lanepaint_assets.torch_models.flux.parts import EXACT, FluxParts, checkpoint_parts
+from lanepaint_assets.torch_models.acceleration import EXACT
+from lanepaint_assets.torch_models.flux.parts import FluxParts, checkpoint_parts
 from lanepaint_assets.torch_models.residency import Residency
 from lanepaint_assets.training.flux_lora.examples import Batch, Examples, encode_examples
 from lanepaint_assets.training.flux_lora.objective import fill_losses, noise_level, noise_shift, predicted_velocity
@@ -43,7 +44,7 @@ def test_examples_are_what_the_pipeline_makes_of_picture_mask_and_caption(exampl
     picture, mask = training_view(*learnt.read(), 64, 64, MaskEdges(dilation_px=4), "s")
     pixels = pipeline.image_processor.preprocess(torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255)
     painted = torch.from_numpy(mask)[None, None].float()
-    batch = examples.batch([1], torch.device("cpu"))
+    batch = examples.batch([1])
 
     with torch.no_grad():
         encode = pipeline.vae.encode
@@ -63,7 +64,7 @@ def test_examples_are_what_the_pipeline_makes_of_picture_mask_and_caption(exampl
 
 
 def test_the_network_is_called_as_the_pipeline_calls_it(examples: Examples, pipeline: Any) -> None:
-    batch = examples.batch([0], torch.device("cpu"))
+    batch = examples.batch([0])
     noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(0))
     calls: list[dict[str, Any]] = []
 
