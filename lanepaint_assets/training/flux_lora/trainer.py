@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lanepaint_assets.store.items import StepError
 from lanepaint_assets.store.seeds import seed
-from lanepaint_assets.torch_models.flux.parts import Acceleration
+from lanepaint_assets.torch_models.acceleration import Acceleration
 from lanepaint_assets.torch_models.residency import GIB
 from lanepaint_assets.training.flux_lora.adapter import attach_lora
 from lanepaint_assets.training.flux_lora.examples import Batch, Examples, on_device
@@ -112,8 +112,7 @@ class Trainer:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="lanepaint-lora")
         self._ahead: dict[int, Future[list[_Material]]] = {}
         self._unread: list[tuple[int, float, Losses]] = []
-        if compiled:
-            Acceleration(compiled=True).applied(transformer)
+        Acceleration(compiled).compiled_blocks(transformer, one_shape=True)
 
     @property
     def kept_blocks(self) -> int:
@@ -194,7 +193,7 @@ class Trainer:
         return ValidationLoss(self.state.step, inside + recipe.background_weight * outside, inside, outside)
 
     def _materials(self, step: int) -> list[_Material]:
-        """This process's batches of a step, read while the step before was under way."""
+        """Batches of a step for this process, read while the step before was under way."""
         ahead = self._ahead.pop(step, None)
         materials = ahead.result() if ahead is not None else self._read(step)
         # What was read for a step that never came, before a state was restored, is dropped.
