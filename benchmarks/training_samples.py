@@ -12,7 +12,6 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -45,17 +44,16 @@ VISIBILITY_STEP, VISIBILITY_REACH = 4, 60
 
 
 class Drive:
-    """One rendered drive as a chunk; every `store` is a new one, so that nothing is reused."""
+    """One rendered drive as a chunk; every `platform` has a new store, so that nothing is reused."""
 
     def __init__(self, place: Path, scratch: Path) -> None:
         self._place = place
         self._scratch = scratch
-        self._number = count()
 
     def platform(self, inspection: Inspection) -> Platform:
         """A platform with probed clips and no samples."""
         settings = load_settings(
-            root=str(self._scratch / f"store_{next(self._number)}"),
+            root=tempfile.mkdtemp(prefix="store-", dir=self._scratch),
             source=str(self._place),
             engines="cpu",
             training_inspection=inspection,
@@ -174,7 +172,8 @@ def measure_captions(outcome: Outcome, folder: Path, drives: DriveList, scratch:
         )
         outcome.add(f"{inspection}: attributes stated", score.stated / score.asked, "share", "higher")
         if drives == "development":
-            print(*(f"{inspection} {wrong}" for wrong in score.wrong), sep="\n")
+            for wrong in score.wrong:
+                print(f"{inspection} {wrong}")
 
 
 def _truth(clip: DriveClip, frame: int, inspection: Inspection) -> list[LaneStyle]:

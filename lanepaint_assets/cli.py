@@ -196,6 +196,17 @@ def loras_list() -> None:
     list_loras(Platform(load_settings()), click.echo)
 
 
+@loras.command("train")
+@click.argument("style")
+def loras_train(style: str) -> None:
+    """Train the LoRA of STYLE on its filtered samples, or go on with a training that was killed."""
+    from lanepaint_assets.commands.launch import open_session
+    from lanepaint_assets.commands.loras import train_lora
+
+    if not train_lora(open_session(load_settings()), style, click.echo):
+        sys.exit(1)
+
+
 @loras.command("promote")
 @click.argument("style")
 @click.argument("version", required=False)

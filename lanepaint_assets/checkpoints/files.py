@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -40,10 +41,12 @@ def local_file(path: UPath, cache: Path | None) -> Path:
     copy = cache / file_digest(path)[:16] / path.name
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
-        partial = copy.with_suffix(".partial")
-        with path.open("rb") as source, partial.open("wb") as target:
-            shutil.copyfileobj(source, target, BLOCK_BYTES)
-        partial.rename(copy)
+        # A place of its own: other processes may be copying the same file.
+        with tempfile.TemporaryDirectory(dir=copy.parent) as own:
+            partial = Path(own) / path.name
+            with path.open("rb") as source, partial.open("wb") as target:
+                shutil.copyfileobj(source, target, BLOCK_BYTES)
+            partial.replace(copy)
     return copy
 
 
@@ -72,6 +75,16 @@ def folder_digest(folder: UPath) -> str:
         digests = list(pool.map(file_digest, files))
     names = [path.path[len(folder.path) :].lstrip("/") for path in files]
     return hashlib.sha256("".join(f"{n}\0{d}\0" for n, d in zip(names, digests, strict=True)).encode()).hexdigest()
+
+
+def folder_mark(folder: Path) -> str:
+    """A short mark of a local folder's files by name, size and time: another one after any of them was replaced.
+
+    For what a process remembers of a checkpoint; what stays is known by `folder_digest`.
+    """
+    states = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    lines = [f"{path.relative_to(folder)}\0{state.st_size}\0{state.st_mtime_ns}\0" for path, state in states]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 @lru_cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,24 @@ def local_model_folder(folder: UPath, cache: Path | None = None) -> Path:
 
 def _copied(folder: UPath, cache: Path) -> Path:
     copy = cache / folder_digest(folder)[:16] / folder.name
-    if not copy.exists():
-        partial = copy.with_name(f"{copy.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+    if copy.exists():
+        return copy
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    # A place of its own: other processes may be copying the same folder.
+    with tempfile.TemporaryDirectory(dir=copy.parent) as own:
+        partial = Path(own) / copy.name
         for path in folder.rglob("*"):
             if path.is_file():
                 target = partial / path.path[len(folder.path) :].lstrip("/")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("rb") as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file, BLOCK_BYTES)
-        partial.rename(copy)
+        try:
+            partial.rename(copy)
+        except OSError:
+            # The first one there wins; by its name it has the same content.
+            if not copy.exists():
+                raise
     return copy
 
 

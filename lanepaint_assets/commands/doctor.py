@@ -7,12 +7,12 @@ import os
 import platform as machine
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from lanepaint_assets.checkpoints.digest import ABSENT, CHECKPOINT_FOLDERS, checkpoint_state
+from lanepaint_assets.checkpoints.digest import ABSENT, CHECKPOINT_FOLDERS, CheckpointState, checkpoint_state
 from lanepaint_assets.clips.sources import ClipSourceError
 from lanepaint_assets.commands.launch import Session
-from lanepaint_assets.engines import ENGINES, chosen_engine, install_command
+from lanepaint_assets.engines import ENGINES, EngineEntry, chosen_engine, install_command
 from lanepaint_assets.jobs import sensor_states
 from lanepaint_assets.partitions import registered_chunks
 from lanepaint_assets.settings import PREFIX, Settings
@@ -50,18 +50,17 @@ def examine(session: Session, say: Callable[[str], None]) -> bool:
     say("")
     say("Engines (* chosen)")
     able = True
+    folders = session.platform.store.root / "checkpoints"
+    checkpoints = {name: checkpoint_state(folders / folder) for name, folder in CHECKPOINT_FOLDERS.items()}
     for entry in ENGINES:
         chosen = chosen_engine(settings, entry.role) == entry
-        ready = all(importlib.util.find_spec(name) is not None for name in EXTRA_MODULES[entry.extra])
-        able &= ready or not chosen
-        say(
-            f"  {'*' if chosen else ' '} {entry.role:<20} {entry.label:<20} "
-            + ("ready" if ready else f"needs {install_command(entry.extra)}")
-        )
+        lacking = _lacking(entry, checkpoints)
+        able &= lacking is None or not chosen
+        say(f"  {'*' if chosen else ' '} {entry.role:<20} {entry.label:<20} {lacking or 'ready'}")
     say("")
     say("Checkpoints")
     for name, folder in CHECKPOINT_FOLDERS.items():
-        state = checkpoint_state(session.platform.store.root / "checkpoints" / folder)
+        state = checkpoints[name]
         say(
             f"  {name:<31} absent (checkpoints/{folder}); CPU engines need none"
             if state.digest == ABSENT
@@ -80,6 +79,14 @@ def examine(session: Session, say: Callable[[str], None]) -> bool:
             shown = "-"
         say(f"  {PREFIX + field.upper():<36} {shown:<24} {description.description}")
     return able
+
+
+def _lacking(entry: EngineEntry, checkpoints: Mapping[str, CheckpointState]) -> str | None:
+    """What an engine needs before it can be used; None where it is ready."""
+    if any(importlib.util.find_spec(name) is None for name in EXTRA_MODULES[entry.extra]):
+        return f"needs {install_command(entry.extra)}"
+    absent = [needed.asset for needed in entry.checkpoints if checkpoints[needed.asset].digest == ABSENT]
+    return f"needs its {' and '.join(absent)}" if absent else None
 
 
 def _turn_on(sensor: str) -> str:

@@ -1,10 +1,13 @@
-"""`lanepaint loras`: which LoRAs there are, which one each lane style is painted with, and ending a training."""
+"""`lanepaint loras`: training LoRAs, which ones there are, and which one each lane style is painted with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from lanepaint_assets.commands.errors import CommandError
+from lanepaint_assets.commands.launch import Session
+from lanepaint_assets.definitions import build
+from lanepaint_assets.jobs import run_job
 from lanepaint_assets.partitions import LANE_STYLES
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.store.manifest import ItemRow
@@ -25,6 +28,28 @@ def list_loras(platform: Platform, say: Say) -> None:
             say(f" {mark} {row.key}  {_described(row)}")
         for version, step in checkpoints_under_way(store, style.key).items():
             say(f"   {version}  unfinished: its last checkpoint is of step {step}")
+
+
+def train_lora(session: Session, style_key: str, say: Say) -> bool:
+    """Train the LoRA of a style in this process, or go on with a training that was killed.
+
+    Returns:
+        Whether it was trained; why not is told.
+
+    Raises:
+        CommandError: there is no such style.
+    """
+    _check_style(style_key)
+    definitions = build(session.settings, platform=session.platform)
+    outcome = run_job(definitions, session.instance, "lora_training", style_key, tags={"lanepaint/started_by": "cli"})
+    for failure in outcome.failures:
+        say(failure.message)
+    if outcome.success:
+        rows = session.platform.store.manifest(ASSET, style_key).rows
+        row = next(row for row in rows.values() if row.status == "ok")
+        say(f"{style_key}: {row.key}, {_described(row)}")
+        _say_in_use(session.platform, style_key, row, say)
+    return outcome.success
 
 
 def promote_lora(platform: Platform, style_key: str, version: str | None, say: Say) -> None:
@@ -60,6 +85,15 @@ def stop_training(platform: Platform, style_key: str, say: Say) -> None:
         f"a training of {style_key} that is under way ends within half a minute and keeps what it learnt; to use it: "
         f"lanepaint loras promote {style_key}"
     )
+
+
+def _say_in_use(platform: Platform, style_key: str, row: ItemRow, say: Say) -> None:
+    in_use = promoted_lora(platform.store, style_key)
+    if in_use is not None and in_use.version == row.key:
+        say(f"{style_key} is painted with it")
+    else:
+        painted = "the base model" if in_use is None else in_use.version
+        say(f"{style_key} is painted with {painted}; to change that: lanepaint loras promote {style_key} {row.key}")
 
 
 def _described(row: ItemRow) -> str:

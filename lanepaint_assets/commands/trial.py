@@ -181,7 +181,7 @@ def edit(platform: Platform, path: Path, out: Path, prompt_key: str, frame_rate_
         )
         edges = MaskEdges(settings.mask_dilation_px, settings.mask_feather_px) if settings.keep_masked_pixels else None
         request = FirstFrameRequest(scene, instruction, wanted, prompt.instruction)
-        [first] = paint_first_frames([request], platform.first_frame_painter, edges)
+        [(first, _)] = paint_first_frames([request], platform.first_frame_painter, edges)
         if isinstance(first, Exception):
             raise first
         edited = platform.video_painter.paint_video(scene, first, instruction)

@@ -7,8 +7,10 @@ picture. It knows the roles only and writes no files: the stage stores the pictu
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Literal
 
 import numpy as np
@@ -20,7 +22,9 @@ from lanepaint_assets.editing.engine import EditScene, FirstFramePainter, PaintI
 from lanepaint_assets.lanes.attributes import LaneStyle
 from lanepaint_assets.lanes.inspector import LaneInspector, RoadView, Verdict
 from lanepaint_assets.rendering.mask_edges import MaskEdges
-from lanepaint_assets.store.items import StepError
+from lanepaint_assets.store.items import ItemError, StepError
+
+log = logging.getLogger(__name__)
 
 # Spec 6, `caption_refine_iters`.
 MAX_ITERATIONS = 10
@@ -30,11 +34,13 @@ StoppedBecause = Literal["passed", "caption_repeated", "iterations_used_up"]
 
 @dataclass(frozen=True, eq=False)
 class Iteration:
-    """One attempt: the caption painted from, the (H, W, 3) picture it gave, the judge's answer."""
+    """One attempt: the caption painted from, the (H, W, 3) picture it gave, the judge's answer, seconds of both."""
 
     caption: str
     picture: NDArray[np.uint8]
     verdict: Verdict
+    paint_s: float = 0.0
+    judge_s: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +121,7 @@ class FirstFrameRequest:
 
 def paint_first_frames(
     requests: Sequence[FirstFrameRequest], painter: FirstFramePainter, edges: MaskEdges | None
-) -> Iterator[NDArray[np.uint8] | Exception]:
+) -> Iterator[tuple[NDArray[np.uint8] | Exception, float]]:
     """Paint one picture a request.
 
     Args:
@@ -125,14 +131,20 @@ def paint_first_frames(
             painted.
 
     Yields:
-        For each request, in their order, the (H, W, 3) picture or what was raised for it alone.
+        For each request, in their order, the (H, W, 3) picture or what was raised for it alone, and its seconds.
 
     Raises:
         StepError: no picture can be painted.
     """
-    painter.prepare([request.instruction.caption for request in requests])
+    try:
+        painter.prepare([request.instruction.caption for request in requests])
+    except StepError:
+        raise
+    except Exception:
+        # Then each picture asks for its own caption, and the one that cannot be read fails alone.
+        log.exception("captions could not be read together")
     for request in requests:
-        scene = request.scene
+        scene, started = request.scene, perf_counter()
         try:
             picture = painter.paint_first_frame(scene, request.instruction)
             if edges is not None:
@@ -140,9 +152,9 @@ def paint_first_frames(
         except StepError:
             raise
         except Exception as error:  # noqa: BLE001  # the others go on; whoever asked records it
-            yield error
+            yield _alone(error), perf_counter() - started
         else:
-            yield picture
+            yield picture, perf_counter() - started
 
 
 def refine_first_frames(
@@ -177,8 +189,10 @@ def refine_first_frames(
     while loops:
         pictures = list(paint_first_frames([loop.next_request() for loop in loops], painter, edges))
         going_on = []
-        for loop, picture in zip(loops, pictures, strict=True):
-            result = picture if isinstance(picture, Exception) else loop.judged(picture, inspector, max_iterations)
+        for loop, (picture, paint_s) in zip(loops, pictures, strict=True):
+            result = (
+                picture if isinstance(picture, Exception) else loop.judged(picture, paint_s, inspector, max_iterations)
+            )
             if result is None:
                 going_on.append(loop)
             else:
@@ -200,18 +214,18 @@ class _Loop:
         return replace(self.request, instruction=replace(self.request.instruction, caption=self.caption))
 
     def judged(
-        self, picture: NDArray[np.uint8], inspector: LaneInspector, max_iterations: int
+        self, picture: NDArray[np.uint8], paint_s: float, inspector: LaneInspector, max_iterations: int
     ) -> Refinement | Exception | None:
         """The verdict on a picture enters; the result where that ends the loop."""
-        request = self.request
+        request, started = self.request, perf_counter()
         original, edited = request.scene.view(0), first_frame_view(request.scene, picture)
         try:
             verdict = inspector.judge(original, edited, request.wanted, self.caption, request.editing_instruction)
         except StepError:
             raise
         except Exception as error:  # noqa: BLE001  # the others go on; whoever asked records it
-            return error
-        self.iterations.append(Iteration(self.caption, picture, verdict))
+            return _alone(error)
+        self.iterations.append(Iteration(self.caption, picture, verdict, paint_s, perf_counter() - started))
         last = len(self.iterations) - 1
         if verdict.passed:
             return Refinement(tuple(self.iterations), last, True, "passed")
@@ -236,6 +250,14 @@ def first_frame_view(scene: EditScene, picture: NDArray[np.uint8]) -> RoadView:
         ego=scene.ego,
         road_masks=scene.paint_masks[:1],
     )
+
+
+def _alone(error: Exception) -> Exception:
+    """An error without its traceback, whose frames would hold pictures and tensors until the group ends."""
+    if not isinstance(error, ItemError):
+        log.error("a first frame failed", exc_info=error)
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _normalized(caption: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -49,8 +49,9 @@ FIRST_FRAMES_VERSION = "2"
 EDITED_VIDEOS_VERSION = "1"
 
 # First frames that models work on together. A change of model costs seconds (23 GiB over the bus), an iteration of so
-# many pictures minutes; their clips (about five, with all prompts) fit into a few gigabytes of host memory.
+# many pictures minutes. Their clips are held in host memory meanwhile: at 1080p each takes 0.8 GiB with its masks.
 MODEL_GROUP = 32
+MODEL_GROUP_CLIPS = 6
 
 FIRST_FRAME_FILE = "first_frame.png"
 REFINEMENT_FILE = "refinement.json"
@@ -109,11 +110,13 @@ class EditItems:
             self._loras[prompt.key] = chosen_lora(self.platform, prompt)
         return self._loras[prompt.key]
 
-    def instruction(self, clip_key: str, prompt: Prompt, caption: str) -> PaintInstruction:
+    def instruction(
+        self, clip_key: str, prompt: Prompt, caption: str, lora: ChosenLora | None = None
+    ) -> PaintInstruction:
         """What the painters are told; the seed does not depend on the prompt (common random numbers)."""
         from lanepaint_assets.editing.engine import PaintInstruction
 
-        settings, lora = self.platform.settings, self.lora(prompt)
+        settings = self.platform.settings
         return PaintInstruction(
             style=prompt.style,
             caption=caption,
@@ -182,12 +185,26 @@ def make_first_frames(platform: Platform, chunk: str, run_id: str, selection: Se
             items.reader.spread(first_frame_tasks(items)),
             partial(_first_frames, items),
             run_id=run_id,
-            group_size=MODEL_GROUP if with_models else 1,
+            grouping=model_groups if with_models else None,
             workers=1 if with_models else platform.settings.workers,
             progress=platform.progress_for("first_frames"),
         )
     finally:
         platform.release_inspector()
+
+
+def model_groups(tasks: Sequence[ItemTask]) -> list[list[ItemTask]]:
+    """Cut tasks of clip x prompt, in their order, into groups of so many items and clips at the most."""
+    groups: list[list[ItemTask]] = []
+    clips: set[str] = set()
+    for task in tasks:
+        clip_key = task.key.rpartition("/")[0]
+        if not groups or len(groups[-1]) == MODEL_GROUP or len(clips | {clip_key}) > MODEL_GROUP_CLIPS:
+            groups.append([])
+            clips = set()
+        groups[-1].append(task)
+        clips.add(clip_key)
+    return groups
 
 
 def _first_frames(items: EditItems, group: Sequence[ItemTask]) -> Iterator[tuple[ItemTask, Write]]:
@@ -216,19 +233,16 @@ def _first_frames(items: EditItems, group: Sequence[ItemTask]) -> Iterator[tuple
             # A control repaints each line in its own style: there is no one style that a judge could look for.
             kind = controls if prompt.style is None else edits
             kind.append(_Asked(task, request, perf_counter() - started))
-    started = perf_counter()
     pictures = paint_first_frames([asked.request for asked in controls], painter, items.edges)
-    for asked, picture in zip(controls, pictures, strict=True):
-        timings = {"load": asked.load_s, "paint": perf_counter() - started}
+    for asked, (picture, paint_s) in zip(controls, pictures, strict=True):
+        timings = {"load": asked.load_s, "paint": paint_s}
         yield asked.task, partial(_write_unjudged, items, asked.task, asked.request, picture, timings)
-    started = perf_counter()
     by_request = {asked.request: asked for asked in edits}
     for request, result in refine_first_frames(
         [asked.request for asked in edits], painter, inspector, platform.settings.refine_iterations, items.edges
     ):
         asked = by_request[request]
-        timings = {"load": asked.load_s, "refine": perf_counter() - started}
-        yield asked.task, partial(_write_refined, items, asked.task, request, result, timings)
+        yield asked.task, partial(_write_refined, items, asked, result)
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,21 +260,15 @@ def _request(items: EditItems, scene: EditScene, prompt: Prompt) -> FirstFrameRe
     inspector = items.platform.inspector
     wanted = prompt.style or inspector.inspect(scene.view(0)).style
     caption = inspector.first_caption(prompt.instruction, wanted, scene.frames[0])
-    return FirstFrameRequest(scene, items.instruction(scene.item_key, prompt, caption), wanted, prompt.instruction)
+    instruction = items.instruction(scene.item_key, prompt, caption, items.lora(prompt))
+    return FirstFrameRequest(scene, instruction, wanted, prompt.instruction)
 
 
 def _no_result(error: Exception, _: Path) -> ItemOutput:
     raise error
 
 
-def _write_refined(
-    items: EditItems,
-    task: ItemTask,
-    request: FirstFrameRequest,
-    result: Refinement | Exception,
-    timings_s: dict[str, float],
-    folder: Path,
-) -> ItemOutput:
+def _write_refined(items: EditItems, asked: _Asked, result: Refinement | Exception, folder: Path) -> ItemOutput:
     from lanepaint_assets.clips.pictures import write_picture
 
     if isinstance(result, Exception):
@@ -272,16 +280,21 @@ def _write_refined(
     write_picture(folder / FIRST_FRAME_FILE, chosen.picture)
     (folder / REFINEMENT_FILE).write_text(json.dumps(result.to_json(names), indent=1))
     facts: dict[str, JsonValue] = {
-        "prompt": items.by_key[task.key].prompt.key,
+        "prompt": items.by_key[asked.task.key].prompt.key,
         "caption": chosen.caption,
         "verdict": "PASS" if chosen.verdict.passed else "FAIL",
         "score": round(chosen.verdict.score, 3),
         "iterations": len(result.iterations),
         "stopped_because": result.stopped_because,
         "reasons": "; ".join(f"{a.attribute}: {a.reason}" for a in chosen.verdict.attributes),
-        "notes": _notes(items, request, chosen.caption),
+        "notes": _notes(items, asked.request, chosen.caption),
     }
-    return ItemOutput(facts=facts, timings_s=timings_s)
+    timings = {
+        "load": asked.load_s,
+        "paint": sum(iteration.paint_s for iteration in result.iterations),
+        "judge": sum(iteration.judge_s for iteration in result.iterations),
+    }
+    return ItemOutput(facts=facts, timings_s=timings)
 
 
 def _write_unjudged(
@@ -354,12 +367,14 @@ def make_edited_videos(platform: Platform, chunk: str, run_id: str, selection: S
     firsts = items.reader.manifest("first_frames")
     tasks = items.reader.spread(edited_video_tasks(items))
     captions = [_caption(firsts.rows[task.key]) for task in tasks if task.selected and task.blocked is None]
+    # Once a step; two threads that come first together cost nothing, the second finds the captions known.
+    prepare = cache(lambda: platform.video_painter.prepare(captions))
 
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
         from lanepaint_assets.clips.pictures import read_picture
 
-        # Every time, as it costs nothing once they are known: only an item that is really computed loads a model.
-        platform.video_painter.prepare(captions)
+        # Here, because only an item that is really computed may load a model.
+        prepare()
         first = firsts.rows[task.key]
         first_frame = read_picture(platform.store.read_bytes(first, FIRST_FRAME_FILE))
         return _edited_video(items, items.by_key[task.key], first_frame, first, folder)

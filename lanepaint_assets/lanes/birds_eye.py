@@ -150,24 +150,23 @@ def ground_map(
     dx, dy = x - pose[0], y - pose[1]
     local = np.stack([c * dx + s * dy, -s * dx + c * dy, np.zeros_like(dx)], axis=-1).reshape(-1, 3)
     view = pitched(camera, pitch_down_rad)
-    pixels, _ = view.project(local)
     in_camera = (local - view.position_m) @ view.rotation
     # One column of knots beyond each side is needed to interpolate up to the picture's edge, so the lens alone decides
     # here and the picture's bounds are tested on the full grid.
-    _, seen = view.lens.project(in_camera)
+    pixels, seen = view.lens.project(in_camera)
     seen &= in_camera[:, 2] > 0.5
     values = np.where(seen[:, None], pixels, -1e4).reshape(rows, knots.size, 2)
     depth = (local[:, 0] - view.position_m[0]).reshape(rows, knots.size)
 
-    index = np.arange(columns) // _COLUMN_STEP
-    part = (np.arange(columns) % _COLUMN_STEP) / _COLUMN_STEP
+    part = np.arange(_COLUMN_STEP) / _COLUMN_STEP
     flags = seen.reshape(rows, knots.size)
 
     def spread(array: Float) -> Float32:
-        return (array[:, index] * (1 - part) + array[:, index + 1] * part).astype(np.float32)
+        between = array[:, :-1, None] * (1 - part) + array[:, 1:, None] * part
+        return between.reshape(rows, -1)[:, :columns].astype(np.float32)
 
     u, v, ahead = spread(values[..., 0]), spread(values[..., 1]), spread(depth)
-    valid = flags[:, index] & flags[:, index + 1]
+    valid = np.repeat(flags[:, :-1] & flags[:, 1:], _COLUMN_STEP, axis=1)[:, :columns]
     valid &= (u >= 0) & (u <= camera.width - 1) & (v >= 0) & (v <= camera.height - 1)
     return u, v, valid, ahead
 

@@ -77,6 +77,9 @@ Raises ItemError (or any Exception) where it cannot, StepError where no item can
 Write = Callable[[Path], ItemOutput]
 """Writes a finished item's files below an empty local folder, or raises why there is no result, as `Compute` does."""
 
+Grouping = Callable[[Sequence[ItemTask]], Sequence[Sequence[ItemTask]]]
+"""Which items are computed together, of those to compute; keeps their order."""
+
 ComputeGroup = Callable[[Sequence[ItemTask]], Iterator[tuple[ItemTask, Write]]]
 """Computes items together and yields each of them as soon as it is finished; what it raises fails all others."""
 
@@ -160,7 +163,7 @@ def run_item_groups(
     compute_group: ComputeGroup,
     *,
     run_id: str,
-    group_size: int = 1,
+    grouping: Grouping | None = None,
     workers: int = 1,
     scratch: Path | None = None,
     progress: Progress | None = None,
@@ -168,7 +171,8 @@ def run_item_groups(
     """As `run_items`, for items that are better computed together: models take turns on a device a group, not an item.
 
     Args:
-        compute_group: given up to `group_size` tasks without a standing result, in their order.
+        compute_group: given a group of tasks without a standing result.
+        grouping: by default every item is alone.
 
     Other arguments and errors as for `run_items`.
     """
@@ -176,7 +180,7 @@ def run_item_groups(
     _check_tasks(tasks)
     run = _Run(store, asset, chunk, run_id, scratch)
     todo, reused = run.reconcile(tasks)
-    groups = [todo[first : first + group_size] for first in range(0, len(todo), group_size)]
+    groups = [[task] for task in todo] if grouping is None else grouping(todo)
     computed: list[str] = []
     with _progress_of(asset, chunk, progress) as report:
         report(0, len(todo), "")

@@ -48,6 +48,9 @@ def read_component(kind: type[M], folder: Path, dtype: torch.dtype) -> M:
                 f"{folder}: it holds another network than {kind.__name__} of its config.json: {len(names)} weights are "
                 f"{what} ({listed}{', ...' if len(names) > _NAMED else ''})"
             )
+    # Copies of its own: the loader maps the file, which may be replaced, or leave memory, while the network is in use.
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data = tensor.data.clone()
     result: M = module
     return result
 

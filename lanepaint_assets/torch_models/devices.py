@@ -10,16 +10,31 @@ from pathlib import Path
 
 import torch
 
+from lanepaint_assets.store.items import StepError
+
 # Read by torch when CUDA starts. Models that take turns leave holes of all sizes; segments that grow fill them again.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that a setting names: `cpu`, `cuda`, `cuda:1`, ..., or `auto`: a GPU where there is one."""
+    """The device that a setting names: `cpu`, `cuda`, `cuda:1`, ..., or `auto`: a GPU where there is one.
+
+    Raises:
+        StepError: this machine has no such device.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda:0" if gpus else "cpu")
     device = torch.device(name)
-    return torch.device("cuda:0") if device.type == "cuda" and device.index is None else device
+    if device.type != "cuda":
+        return device
+    index = device.index or 0
+    if index >= gpus:
+        raise StepError(
+            f"there is no device {name!r} here: torch {torch.__version__} sees {gpus} GPU(s); choose another one, or "
+            "install torch for the GPU"
+        )
+    return torch.device("cuda", index)
 
 
 def pick_second_device(name: str) -> torch.device:

@@ -52,7 +52,8 @@ class Part(Generic[M]):
         self.loads = 0
         self._load = load
         self._module: M | None = None
-        self._host: dict[int, Tensor] = {}
+        # What is on a device, with the host's copy of its numbers.
+        self._away: list[tuple[Tensor, Tensor]] = []
         self._loading = threading.Lock()
 
     @property
@@ -69,25 +70,30 @@ class Part(Generic[M]):
         """Size of its weights."""
         return sum(_bytes(tensor) for tensor in self._tensors())
 
+    def bytes_on(self, device: torch.device) -> int:
+        """Size of those of its weights that are on the device: all of them, unless it ran out of memory half way."""
+        return sum(_bytes(tensor) for tensor in self._tensors() if tensor.device == device)
+
     def enter(self, device: torch.device) -> None:
         """Copy the weights to the device."""
         for tensor in self._tensors():
             if tensor.device != device:
-                self._host[id(tensor)] = tensor.data
-                tensor.data = tensor.data.to(device, non_blocking=True)
+                copy = tensor.data.to(device)
+                self._away.append((tensor, tensor.data))
+                tensor.data = copy
 
     def leave(self) -> None:
         """Point the weights to the host's copies again; adapters that were added on the device are copied there."""
+        for tensor, numbers in self._away:
+            tensor.data = numbers
+        self._away.clear()
         for tensor in self._tensors():
-            if tensor.device.type != "cpu":
-                held = self._host.get(id(tensor))
-                tensor.data = tensor.data.cpu() if held is None else held
-        self._host.clear()
+            tensor.data = tensor.data.cpu()
 
     def forget(self) -> None:
         """Drop the module altogether; the next use reads it again."""
         self._module = None
-        self._host.clear()
+        self._away.clear()
 
     def _tensors(self) -> Iterator[Tensor]:
         seen: set[int] = set()
@@ -179,9 +185,10 @@ class Residency:
         with self._busy:
             self._make_room(parts, working_bytes)
             for part in parts:
-                part.enter(self.device)
+                # Known as there before it enters: what runs out of memory half way is sent away like the rest.
                 self._resident[part.name] = part
                 self._resident.move_to_end(part.name)
+                part.enter(self.device)
             self._held += [part.name for part in parts]
             try:
                 yield
@@ -232,7 +239,7 @@ class Residency:
         del self._resident[part.name]
         if self.device.type == "cpu":
             return  # the host's memory is where it is already
-        expected = part.bytes
+        expected = part.bytes_on(self.device)
         before = _allocated(self.device)
         part.leave()
         freed = before - _allocated(self.device)

@@ -131,7 +131,7 @@ class TextEncoder:
             known = cls._all.get((residency, identity))
             if known is None:
                 load = partial(read_component, T5EncoderModel, encoder_folder, inference_dtype(residency.device))
-                known = cls(tokenizer, residency.part(f"t5 {encoder_folder}", load), residency)
+                known = cls(tokenizer, residency.part(f"t5 {identity}", load), residency)
                 cls._all[residency, identity] = known
             return known
 

@@ -11,12 +11,8 @@ from lanepaint_assets.settings import Settings
 from lanepaint_assets.training.filter_steps import FILTERED_SAMPLES_VERSION, make_filtered_samples, removal_table
 from lanepaint_assets.training.lora_card import CARD_FILE
 from lanepaint_assets.training.lora_steps import CURVE_FILE, ENGINE, PICTURES_FOLDER, LoraOutcome, make_lane_lora
-from lanepaint_assets.training.sample_steps import (
-    TRAINING_SAMPLES_VERSION,
-    make_training_samples,
-    sample_counts,
-    sample_sheet,
-)
+from lanepaint_assets.training.sample_steps import TRAINING_SAMPLES_VERSION, make_training_samples
+from lanepaint_assets.training.sample_summary import sample_counts, sample_sheet
 
 GROUP = "training"
 OWNERS = ["team:generative"]

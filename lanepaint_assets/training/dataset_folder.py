@@ -116,8 +116,10 @@ def write_dataset(folder: UPath, rows: Sequence[DatasetRow], mode: CopyMode, tex
     is_local = _is_local(folder) and all(_is_local(source) for source in files.values())
     used: CopyMode = mode if is_local else "copy"
     transfer = _TRANSFERS[used] if is_local else _copy_remote
-    for name in {target.rpartition("/")[0] for target in files}:
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    if _is_local(folder):
+        # Object stores have no folders; some make a bucket when asked for one.
+        for name in {"", *(target.rpartition("/")[0] for target in files)}:
+            (folder / name).mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(COPY_THREADS, thread_name_prefix="lanepaint-dataset") as pool:
         done = [pool.submit(transfer, source, folder / target) for target, source in files.items()]
         try:
@@ -135,7 +137,6 @@ def write_dataset(folder: UPath, rows: Sequence[DatasetRow], mode: CopyMode, tex
             for copied in done:
                 copied.cancel()
     samples = [row.sample for row in rows]
-    folder.mkdir(parents=True, exist_ok=True)
     tables = {**texts, FACTS_FILE: facts_csv(samples), TRAIN_FILE: train_csv(samples)}
     for name, text in tables.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -94,8 +94,9 @@ def _loss_sentence(facts: CardFacts, samples: Split) -> str:
     if facts.first is None or facts.last is None:
         return "No sample was held out, so nothing says how it does on pictures that it has not seen."
     change = 100.0 * (facts.last.loss / facts.first.loss - 1.0)
+    where = "other clips" if samples.is_apart else "clips that it was trained on, too"
     return (
-        f"Loss on up to 8 of {len(samples.held_out)} held-out samples of {_clips(samples.held_out)} clips, with the "
+        f"Loss on up to 8 of {len(samples.held_out)} held-out samples of {_clips(samples.held_out)} {where}, with the "
         f"same noise: {facts.first.loss:.4f} for the base model, {facts.last.loss:.4f} at the end ({change:+.1f} %)."
     )
 

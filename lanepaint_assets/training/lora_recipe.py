@@ -21,6 +21,9 @@ from lanepaint_assets.store.seeds import seed
 Schedule = Literal["cosine", "linear", "constant"]
 LossWeighting = Literal["none", "sigma_sqrt", "cosmap"]
 
+# Of fewer clips a whole one would be too much to learn nothing from.
+_CLIPS_TO_SPLIT = 4
+
 # What the engine reads of a caption. The padding is not masked, so another length would be another model.
 CAPTION_TOKENS = 512
 
@@ -172,12 +175,17 @@ class Split:
     training: tuple[LoraSample, ...]
     held_out: tuple[LoraSample, ...]
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether no clip is on both sides."""
+        return not {sample.clip for sample in self.training} & {sample.clip for sample in self.held_out}
+
 
 def split(samples: Sequence[LoraSample], share: float) -> Split:
-    """Keep about `share` of the samples out of training: whole clips where there are several.
+    """Keep about `share` of the samples out of training: whole clips where there are enough.
 
-    A clip's frames resemble each other, so frames of a clip that was trained on would measure memory. Which clips are
-    kept out follows from their names: more samples of other clips change nothing about it.
+    A clip's frames resemble each other, so frames of a clip that was trained on measure memory too. Which are kept out
+    follows from their names: more samples of other clips change little about it.
 
     Args:
         samples: at least one.
@@ -185,7 +193,7 @@ def split(samples: Sequence[LoraSample], share: float) -> Split:
     """
     if share <= 0.0 or len(samples) < 2:
         return Split(tuple(samples), ())
-    by_clip = len({sample.clip for sample in samples}) > 1
+    by_clip = len({sample.clip for sample in samples}) >= _CLIPS_TO_SPLIT
     groups: dict[str, list[LoraSample]] = {}
     for sample in samples:
         groups.setdefault(sample.clip if by_clip else sample.key, []).append(sample)

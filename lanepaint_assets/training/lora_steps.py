@@ -80,9 +80,7 @@ def make_lane_lora(platform: Platform, style: LaneStyle, run_id: str) -> LoraOut
         ASSET,
         style.key,
         [task],
-        lambda task, folder: _train(
-            platform, style, split(samples, recipe.validation_share), recipe, base_folder, base, task, run_id, folder
-        ),
+        _Training(platform, style, split(samples, recipe.validation_share), recipe, base_folder, base, run_id).compute,
         run_id=run_id,
         progress=platform.progress_for(ASSET),
     )
@@ -141,71 +139,79 @@ def _sample(platform: Platform, stored: StoredSample) -> LoraSample:
     )
 
 
-def _train(
-    platform: Platform,
-    style: LaneStyle,
-    samples: Split,
-    recipe: LoraRecipe,
-    base_folder: UPath,
-    base: str,
-    task: ItemTask,
-    run_id: str,
-    folder: Path,
-) -> ItemOutput:
-    try:
-        from lanepaint_assets.checkpoints.model_folder import local_model_folder
-        from lanepaint_assets.torch_models.devices import pick_device, use_kernel_cache
-        from lanepaint_assets.training.flux_lora.run import RESULT_FILE, TrainingJob, train_lora, write_tensorboard
-    except ImportError as error:
-        raise StepError(f"training needs {error.name}: install lanepaint with the extra 'train'") from error
+@dataclass(frozen=True)
+class _Training:
+    """One training, as `run_items` has it computed.
 
-    settings = platform.settings
-    started = perf_counter()
-    use_kernel_cache(settings.cache_folder)
-    with TemporaryDirectory(prefix="lanepaint-lora-") as scratch:
-        examples = Path(scratch) / "examples"
-        examples.mkdir()
-        job = TrainingJob(
-            model=local_model_folder(base_folder, settings.cache_folder),
-            store_root=str(platform.store.root),
-            style=style.key,
-            training=task.fingerprint,
-            run_id=run_id,
-            recipe=recipe,
-            checkpoint_steps=settings.lora_checkpoint_steps,
-            validation_steps=settings.lora_validation_steps,
-            pictures=settings.lora_pictures,
-            device=pick_device(settings.flux_device),
-            budget_gib=settings.gpu_memory_gib,
-            memory_gib=settings.lora_memory_gib,
-            compiled=settings.lora_compile,
-            examples=examples,
-            scratch=Path(scratch),
-            out=folder,
-        )
+    Attributes:
+        base_folder, base: the base model's checkpoint and its digest.
+    """
+
+    platform: Platform
+    style: LaneStyle
+    samples: Split
+    recipe: LoraRecipe
+    base_folder: UPath
+    base: str
+    run_id: str
+
+    def compute(self, task: ItemTask, folder: Path) -> ItemOutput:
         try:
-            result = train_lora(job, samples, platform.store)
-        except ItemError as error:
-            # The one item of its partition: what stops it is said as the step's failure, not as a share of items.
-            raise StepError(str(error)) from error
-    losses = LossLog.read(folder)
-    (folder / RESULT_FILE).unlink()
-    (folder / CURVE_FILE).write_bytes(losses.curve_png(f"LoRA {style.key} {task.key}"))
-    (folder / LINEAGE_FILE).write_text(lineage_csv(samples))
-    first, last = (losses.validation[0], losses.validation[-1]) if losses.validation else (None, None)
-    card = CardFacts(style.key, style.caption, task.key, base, result.steps, result.steps_meant, first, last)
-    (folder / CARD_FILE).write_text(model_card(card, recipe, samples))
-    has_tensorboard = write_tensorboard(folder / TENSORBOARD_FOLDER, losses)
-    return ItemOutput(
-        facts={
-            "samples": len(samples.training),
-            "held_out": len(samples.held_out),
-            "steps": result.steps,
-            "stopped": result.stopped,
-            "base": base,
-            "loss_before": None if first is None else first.loss,
-            "loss_after": None if last is None else last.loss,
-            "tensorboard": has_tensorboard,
-        },
-        timings_s={"train": perf_counter() - started},
-    )
+            from lanepaint_assets.checkpoints.model_folder import local_model_folder
+            from lanepaint_assets.torch_models.devices import pick_device, use_kernel_cache
+            from lanepaint_assets.training.flux_lora.run import RESULT_FILE, TrainingJob, train_lora, write_tensorboard
+        except ImportError as error:
+            raise StepError(f"training needs {error.name}: install lanepaint with the extra 'train'") from error
+
+        settings = self.platform.settings
+        started = perf_counter()
+        use_kernel_cache(settings.cache_folder)
+        with TemporaryDirectory(prefix="lanepaint-lora-") as scratch:
+            examples = Path(scratch) / "examples"
+            examples.mkdir()
+            job = TrainingJob(
+                model=local_model_folder(self.base_folder, settings.cache_folder),
+                store_root=str(self.platform.store.root),
+                style=self.style.key,
+                training=task.fingerprint,
+                run_id=self.run_id,
+                recipe=self.recipe,
+                checkpoint_steps=settings.lora_checkpoint_steps,
+                validation_steps=settings.lora_validation_steps,
+                pictures=settings.lora_pictures,
+                device=pick_device(settings.flux_device),
+                budget_gib=settings.gpu_memory_gib,
+                memory_gib=settings.lora_memory_gib,
+                compiled=settings.lora_compile,
+                examples=examples,
+                scratch=Path(scratch),
+                out=folder,
+            )
+            try:
+                result = train_lora(job, self.samples, self.platform.store)
+            except ItemError as error:
+                # The one item of its partition: what stops it is said as the step's failure, not as a share of items.
+                raise StepError(str(error)) from error
+        losses = LossLog.read(folder)
+        (folder / RESULT_FILE).unlink()
+        (folder / CURVE_FILE).write_bytes(losses.curve_png(f"LoRA {self.style.key} {task.key}"))
+        (folder / LINEAGE_FILE).write_text(lineage_csv(self.samples))
+        first, last = (losses.validation[0], losses.validation[-1]) if losses.validation else (None, None)
+        card = CardFacts(
+            self.style.key, self.style.caption, task.key, self.base, result.steps, result.steps_meant, first, last
+        )
+        (folder / CARD_FILE).write_text(model_card(card, self.recipe, self.samples))
+        has_tensorboard = write_tensorboard(folder / TENSORBOARD_FOLDER, losses)
+        return ItemOutput(
+            facts={
+                "samples": len(self.samples.training),
+                "held_out": len(self.samples.held_out),
+                "steps": result.steps,
+                "stopped": result.stopped,
+                "base": self.base,
+                "loss_before": None if first is None else first.loss,
+                "loss_after": None if last is None else last.loss,
+                "tensorboard": has_tensorboard,
+            },
+            timings_s={"train": perf_counter() - started},
+        )

@@ -16,8 +16,9 @@ from lanepaint_assets.editing.videopainter.engine import (
     random_cogvideox,
 )
 from lanepaint_assets.editing.videopainter.pipeline import WindowSettings
+from lanepaint_assets.editing.videopainter.sampler import HostNoiseSampler
 from lanepaint_assets.torch_models.residency import GIB, Residency
-from lanepaint_assets_tests.tiny_models.cogvideox import save_tiny_branch, save_tiny_cogvideox
+from lanepaint_assets_tests.tiny_models.cogvideox import save_tiny_branch, save_tiny_cogvideox, tiny_architecture
 from lanepaint_assets_tests.tiny_models.tokenizers import t5_tokenizer
 from lanepaint_assets_tests.unit.editing.videopainter.clips import engine_of, painted, parts_of, scene_of
 
@@ -50,6 +51,23 @@ def test_a_clip_is_the_same_after_the_weights_were_away(checkpoint: Path) -> Non
     assert {weight.device.type for weight in engine._parts.denoisers.transformer.module.parameters()} == {"cpu"}
     np.testing.assert_array_equal(painted(engine, scene_of(30)), before)
     assert [part.loads for part in parts_of(engine)] == [1, 1, 1, 1]
+
+
+def test_a_step_of_the_sampler_does_not_wait_for_the_device() -> None:
+    sampler = HostNoiseSampler.from_config(tiny_architecture().scheduler().config)
+    sampler.set_timesteps(4, GPU)
+    sample = torch.randn(1, 3, 4, 5, 6)
+    results = []
+    for device in ("cpu", "cuda:0"):
+        given, generator = sample.to(device), torch.Generator().manual_seed(1)
+        mode = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            earlier = sampler.step(given, None, sampler.timesteps[0], None, given, generator)
+            results.append(sampler.step(given, earlier[1], *sampler.timesteps[[1, 0]], earlier[0], generator)[0])
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+    torch.testing.assert_close(results[1].cpu(), results[0])
 
 
 @pytest.mark.parametrize("faster", [{"compiled": True}, {"compiled": True, "second_device": "cuda:1"}])

@@ -310,12 +310,12 @@ def test_checkpoints_and_the_catalogue_are_observed(graph: Graph, tmp_path: Path
     assert versions["prompt_catalogue"] == catalogue_version(platform.catalogue, {})
 
 
-def test_a_lora_training_says_that_there_is_no_trainer(graph: Graph) -> None:
+def test_a_lora_training_without_samples_says_so(graph: Graph) -> None:
     platform = graph.platform()
     job = build(platform.settings, platform=platform).resolve_job_def("lora_training")
     result = job.execute_in_process(partition_key="double_yellow_solid", instance=graph.instance, raise_on_error=False)
     (text,) = _failure_texts(result)
-    assert "no trainer for the LoRA of double_yellow_solid" in text
+    assert "no samples to train the LoRA of double_yellow_solid" in text
 
 
 def test_the_same_step_can_make_the_folder_alone_from_masks_that_exist(graph: Graph) -> None:

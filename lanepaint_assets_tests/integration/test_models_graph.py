@@ -51,16 +51,16 @@ class ModelsGraph(Graph):
         return {key: row for key, row in manifest.rows.items() if key != "_chunk"}
 
 
+def digests(row: Any) -> set[str]:
+    return {record.sha256 for record in row.files if record.name.endswith(".mp4")}
+
+
 @pytest.fixture(autouse=True)
 def one_thread(torch_on_one_thread: None) -> None: ...
 
 
 @pytest.fixture
 def graph(tmp_path: Path, tiny_drive: Path) -> Iterator[ModelsGraph]:
-    from lanepaint_assets.torch_models.residency import Residency
-
-    # Parts are known by their folder; what another test read is of no use here.
-    Residency.forget_all()
     with dg.DagsterInstance.ephemeral() as instance:
         graph = ModelsGraph(tmp_path / "root", tiny_drive, instance)
         graph.put_checkpoints()
@@ -79,7 +79,7 @@ def test_first_frames_and_videos_are_made_by_models_that_are_read_once(graph: Mo
     for row in judged:
         # Untrained judges answer with nonsense, which is a FAIL and says so.
         refinement = json.loads(graph.store.read_bytes(row, "refinement.json"))
-        assert refinement["stopped_because"] == "caption_repeated"
+        assert refinement["stopped_because"] == "iterations_used_up"
         assert "malformed twice" in refinement["iterations"][0]["attributes"][0]["reason"]
         assert PROMPT.split("_")[1] in row.facts["caption"]
     for key, row in videos.items():
@@ -108,6 +108,9 @@ def test_a_second_run_reads_no_model_and_another_branch_renews_videos_alone(grap
     assert graph.rows("first_frames") == firsts
     renewed = graph.rows("edited_videos")
     assert all(renewed[key].fingerprint != row.fingerprint for key, row in videos.items())
+    # The new weights were really read: what a process remembers of a checkpoint is not its folder alone.
+    painted = [key for key in videos if key.endswith(PAINTED)]
+    assert all(digests(renewed[key]) != digests(videos[key]) for key in painted)
 
 
 def test_a_half_copied_checkpoint_fails_the_step_and_names_the_file(graph: ModelsGraph) -> None:

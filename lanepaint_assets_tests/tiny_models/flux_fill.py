@@ -61,7 +61,7 @@ def save_tiny_flux(folder: Path, seed: int = 0, *, shards: bool = False) -> Path
     return folder
 
 
-def save_tiny_lora(file: Path, seed: int = 0, alpha: int = 8) -> Path:
+def save_tiny_lora(file: Path, seed: int = 0, alpha: int = 8, dropout: float = 0.0) -> Path:
     """Save a LoRA of the attention of all blocks, with weights large enough to be seen, as diffusers saves it."""
     import torch
     from diffusers import FluxFillPipeline
@@ -71,7 +71,8 @@ def save_tiny_lora(file: Path, seed: int = 0, alpha: int = 8) -> Path:
 
     torch.manual_seed(seed)
     transformer: Any = tiny_architecture().build_transformer()
-    transformer.add_adapter(LoraConfig(r=4, lora_alpha=alpha, target_modules=["to_q", "to_k", "to_v", "to_out.0"]))
+    layers = ["to_q", "to_k", "to_v", "to_out.0"]
+    transformer.add_adapter(LoraConfig(r=4, lora_alpha=alpha, lora_dropout=dropout, target_modules=layers))
     for name, weight in transformer.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(weight, std=0.5)

@@ -213,6 +213,7 @@ def test_the_doctor_tells_everything_and_is_content_with_the_cpu_engines(lanepai
         "Sensors",
         "Settings",
         "absent (checkpoints/sam2)",
+        "needs its cogvideox_checkpoint and videopainter_branch_checkpoint",
         "new_chunks",
         "dagster sensor start new_chunks",
         "LANEPAINT_FRAME_LIMIT",

@@ -180,28 +180,32 @@ class FluxFillPainter:
         """The pipeline's picture (H, W, 3); H and W are multiples of 16."""
         transformer, autoencoder = self._parts.transformer, self._parts.autoencoder
         height, width = order.mask.shape
-        working_bytes = _TILED_BYTES if tight else min(height * width * _BYTES_A_PIXEL, self._spare_bytes)
-        with self._residency.holding(transformer, autoencoder, working_bytes=working_bytes):
+        wanted_bytes = _TILED_BYTES if tight else height * width * _BYTES_A_PIXEL
+        with self._residency.holding(transformer, autoencoder, working_bytes=min(wanted_bytes, self._spare_bytes)):
             device, pipeline = self._residency.device, self._pipeline()
             use_lora(transformer.module, order.lora)
             _set_tiling(autoencoder.module, tight)
             pipeline.set_progress_bar_config(disable=None, leave=False, desc=order.what)
-            # The caches of steps, where there are any, ask for a context; the pipeline empties them at its end.
-            with transformer.module.cache_context("fill"):
-                result: Tensor = pipeline(
-                    image=torch.from_numpy(order.picture).permute(2, 0, 1)[None].float() / 255.0,
-                    mask_image=torch.from_numpy(order.mask)[None, None].float(),
-                    height=height,
-                    width=width,
-                    prompt_embeds=order.words.to(device),
-                    pooled_prompt_embeds=order.summary.to(device),
-                    num_inference_steps=self._steps,
-                    guidance_scale=self._guidance,
-                    max_sequence_length=CAPTION_TOKENS,
-                    # On the host, so that every device starts from the same noise.
-                    generator=torch.Generator().manual_seed(order.seed),
-                    output_type="pt",
-                ).images[0]
+            try:
+                # The caches of steps, where there are any, ask for a context.
+                with transformer.module.cache_context("fill"):
+                    result: Tensor = pipeline(
+                        image=torch.from_numpy(order.picture).permute(2, 0, 1)[None].float() / 255.0,
+                        mask_image=torch.from_numpy(order.mask)[None, None].float(),
+                        height=height,
+                        width=width,
+                        prompt_embeds=order.words.to(device),
+                        pooled_prompt_embeds=order.summary.to(device),
+                        num_inference_steps=self._steps,
+                        guidance_scale=self._guidance,
+                        max_sequence_length=CAPTION_TOKENS,
+                        # On the host, so that every device starts from the same noise.
+                        generator=torch.Generator().manual_seed(order.seed),
+                        output_type="pt",
+                    ).images[0]
+            finally:
+                # The pipeline empties them at its end, which a failed run does not reach.
+                transformer.module._reset_stateful_cache()
             if not bool(torch.isfinite(result).all()):
                 lora = "" if order.lora is None else f" with {order.lora.path}"
                 raise ItemError(f"the network gave NaN for {order.what}{lora}; its weights may be damaged")
@@ -226,20 +230,24 @@ class FluxFillPainter:
         """CLIP's summary of each caption, (1, d) in host memory; it reads the first 77 tokens, as FLUX was trained."""
         missing = [caption for caption in dict.fromkeys(captions) if caption not in self._summaries]
         if missing:
-            clip = self._parts.clip
-            with self._residency.holding(clip), torch.no_grad():
-                # One by one: the last bits must not depend on which captions come together, and it is a small network.
-                for caption in missing:
-                    tokens = self._parts.clip_tokenizer(
-                        caption,
-                        padding="max_length",
-                        max_length=clip.module.config.max_position_embeddings,
-                        truncation=True,
-                        return_tensors="pt",
-                    )
-                    summary = clip.module(tokens.input_ids.to(self._residency.device)).pooler_output
-                    self._summaries[caption] = summary.cpu()
+            # The second try takes them one by one as well, on a device that is otherwise empty.
+            with_retry(lambda _: self._summarize(missing), self._residency, f"the summary of {len(missing)} captions")
         return [self._summaries[caption] for caption in captions]
+
+    def _summarize(self, captions: Sequence[str]) -> None:
+        clip = self._parts.clip
+        with self._residency.holding(clip), torch.no_grad():
+            # One by one: the last bits must not depend on which captions come together, and it is a small network.
+            for caption in captions:
+                tokens = self._parts.clip_tokenizer(
+                    caption,
+                    padding="max_length",
+                    max_length=clip.module.config.max_position_embeddings,
+                    truncation=True,
+                    return_tensors="pt",
+                )
+                summary = clip.module(tokens.input_ids.to(self._residency.device)).pooler_output
+                self._summaries[caption] = summary.cpu()
 
     @property
     def _spare_bytes(self) -> int:

@@ -62,9 +62,7 @@ class VideoPainterBranch(ModelMixin, ConfigMixin):  # type: ignore[misc]
         ValueError: an option that is not known here is on.
     """
 
-    # Read by diffusers, which declares them as variables of instances and without a type: what keeps its precision
-    # under layerwise casting, and what `compile_repeated_blocks` compiles.
-    _skip_layerwise_casting_patterns = ["patch_embed", "norm"]  # type: ignore[assignment]  # noqa: RUF012
+    # What diffusers' `compile_repeated_blocks` compiles.
     _repeated_blocks = ["CogVideoXBlock"]  # noqa: RUF012
 
     @register_to_config  # type: ignore[untyped-decorator]

@@ -72,7 +72,8 @@ class VideoPainterEngine:
         residency: of the device that they share with others.
         settings: of each window.
         edges: how far the mask that the model is shown grows, in the clip's own pixels.
-        second: of another GPU, which then works on one half of guidance; the result is the same within rounding.
+        second: of another GPU, which then works on one half of guidance; the result is the same within rounding. Where
+            memory is short on either, the first does both halves in turn.
         acceleration: as the parts'; for the second GPU's copies.
     """
 
@@ -243,7 +244,10 @@ class VideoPainterEngine:
         tight: bool,
     ) -> Tensor:
         generator.set_state(begin)
-        here, there = self._parts.denoisers, self._twins
+        if tight and self._second is not None:
+            # Either of the two devices was full. What is on the first one has left it already.
+            self._second.release_all_but()
+        here, there = self._parts.denoisers, None if tight else self._twins
         with ExitStack() as held:
             working_bytes = _DENOISING_BYTES // (2 if tight or there is not None else 1)
             for each in (here,) if there is None else (here, there):
@@ -253,7 +257,11 @@ class VideoPainterEngine:
             if there is not None or tight:
                 model = SplitGuidance(whole, None if there is None else there.model())
             denoiser = WindowDenoiser.of(self._parts.autoencoder.module, model, self._parts.scheduler)
-            return denoiser.denoise(window, self._settings, text[0], text[1], generator, anchor, what)
+            try:
+                return denoiser.denoise(window, self._settings, text[0], text[1], generator, anchor, what)
+            finally:
+                # The pipeline empties the caches of steps at its end, which a failed run does not reach.
+                model._reset_stateful_cache()
 
     def _decoded(self, latents: Tensor, tight: bool) -> NDArray[np.float32]:
         with self._autoencoder_held(tight) as autoencoder:

@@ -20,7 +20,7 @@ from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXTran
 from diffusers.schedulers.scheduling_dpm_cogvideox import CogVideoXDPMScheduler
 from transformers import T5Tokenizer
 
-from lanepaint_assets.checkpoints.files import CheckpointError
+from lanepaint_assets.checkpoints.files import CheckpointError, folder_mark
 from lanepaint_assets.editing.videopainter.architecture import CogVideoXArchitecture
 from lanepaint_assets.editing.videopainter.branch import (
     BackboneTransformer,
@@ -117,6 +117,8 @@ def checkpoint_parts(folder: Path, branch_folder: Path, residency: Residency, ac
                 "copy the branch that was trained for this model"
             )
 
+    origin, branch_origin = (f"{place} {folder_mark(place)}" for place in (folder, branch_folder))
+
     def transformer() -> BackboneTransformer:
         read = read_component(CogVideoXTransformer3DModel, folder / "transformer", dtype)
         return acceleration.applied(with_branch_blocks(read, branch_config["num_layers"]), dtype, one_shape=True)
@@ -129,11 +131,11 @@ def checkpoint_parts(folder: Path, branch_folder: Path, residency: Residency, ac
         words=TextEncoder.of(folder / "text_encoder", folder / "tokenizer", residency),
         denoisers=Denoisers(
             residency,
-            residency.part(f"cogvideox transformer {folder} for {branch_folder} {acceleration}", transformer),
-            residency.part(f"videopainter branch {branch_folder} {acceleration}", branch),
+            residency.part(f"cogvideox transformer {origin} for {branch_origin} {acceleration}", transformer),
+            residency.part(f"videopainter branch {branch_origin} {acceleration}", branch),
         ),
         autoencoder=residency.part(
-            f"cogvideox autoencoder {folder}", lambda: read_component(AutoencoderKLCogVideoX, folder / "vae", dtype)
+            f"cogvideox autoencoder {origin}", lambda: read_component(AutoencoderKLCogVideoX, folder / "vae", dtype)
         ),
         scheduler=_scheduler(folder / "scheduler"),
         size=_window_size(config),
@@ -157,7 +159,7 @@ def random_parts(
         return acceleration.applied(with_branch_blocks(stock, architecture.branch_layers), dtype, one_shape=True)
 
     return VideoParts(
-        words=TextEncoder(tokenizer, residency.part(f"t5 {origin}", lambda: drawn(architecture.text.build)), residency),
+        words=TextEncoder.random(tokenizer, residency, architecture.text, seed),
         denoisers=Denoisers(
             residency,
             residency.part(f"cogvideox transformer {origin}", transformer),

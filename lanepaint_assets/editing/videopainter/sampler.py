@@ -46,10 +46,12 @@ class HostNoiseSampler(CogVideoXDPMScheduler):
         previous = int(timestep) - self.config["num_train_timesteps"] // len(self.timesteps)
         # Not in the first step, nor in the last, which ends without noise.
         earlier = old_pred_original_sample if previous >= 0 else None
-        # 1. Noise, before anything waits for the device. Where the stock step looks back, it draws a second time.
-        noise = torch.randn(sample.shape, generator=generator)
+        # 1. Noise. Where the stock step looks back, it draws a second time. From pinned memory, for a copy from any
+        # other one waits for the device.
+        pinned = sample.device.type == "cuda"
+        noise = torch.randn(sample.shape, generator=generator, pin_memory=pinned)
         if earlier is not None:
-            noise = torch.randn(sample.shape, generator=generator)
+            noise = torch.randn(sample.shape, generator=generator, pin_memory=pinned)
         # 2. Levels, all on the host.
         alpha = self.alphas_cumprod[int(timestep)]
         alpha_next = self.alphas_cumprod[previous] if previous >= 0 else self.final_alpha_cumprod
@@ -61,7 +63,7 @@ class HostNoiseSampler(CogVideoXDPMScheduler):
         clean = alpha.sqrt() * sample - (1 - alpha).sqrt() * model_output
         direction = clean if earlier is None else clean + (clean - earlier) / (2 * r)
         spread = (1 - alpha_next).sqrt() * (1 - (-2 * h).exp()).sqrt()
-        return of_sample * sample - of_clean * direction + spread * noise.to(sample.device), clean
+        return of_sample * sample - of_clean * direction + spread * noise.to(sample.device, non_blocking=True), clean
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Clean samples at one noise level, without a wait: `timesteps` holds one number, on the host."""

@@ -151,14 +151,15 @@ class QwenInspector:
         """The model's verdict over the two target frames.
 
         The score is the share of attributes that passed. An answer that is malformed twice is a FAIL of score 0 that
-        leaves the caption as it is, which ends a refinement: the same question would get the same answer.
+        words the same wish another way, so that a refinement goes on: another picture gets another answer.
         """
         pictures = [original.frames[original.target_index], edited.frames[edited.target_index]]
         try:
             answer = self._answered(pictures, judge_prompt(instruction, wanted, caption), JudgeAnswer)
         except MalformedAnswerError as error:
             reason = _twice_malformed(error)
-            return Verdict(False, 0.0, tuple(AttributeVerdict(name, False, reason) for name in ATTRIBUTES), caption)
+            marks = tuple(AttributeVerdict(name, False, reason) for name in ATTRIBUTES)
+            return Verdict(False, 0.0, marks, _reworded(caption, wanted))
         passed = answer.verdict == "PASS"
         score = sum(mark.passed for mark in answer.attributes) / len(answer.attributes)
         revised = caption if passed else _caption(answer.revised_caption or "", wanted)
@@ -194,6 +195,17 @@ def _caption(said: str, wanted: LaneStyle) -> str:
         text = text[: CAPTION_CHARACTERS + 1].rsplit(" ", 1)[0].rstrip(" ,;:")[:CAPTION_CHARACTERS]
     return text
 
+
+def _reworded(caption: str, wanted: LaneStyle) -> str:
+    """Another caption of the same meaning: the normalized one first, then that alone, then that with an emphasis."""
+    said, normalized = _one_line(caption).lower(), wanted.caption
+    if not said.startswith(normalized):
+        return _caption(f"{normalized}, {caption}", wanted)
+    return normalized if said != normalized else f"{normalized}, {_EMPHASIS}"
+
+
+# What goes without saying of a good picture; for a caption that says nothing but the attributes.
+_EMPHASIS = "fresh, evenly painted lines"
 
 # Straight and typographic double quotes, and marks of code and emphasis. Apostrophes stay: they are parts of words.
 _QUOTES = str.maketrans(dict.fromkeys('"“”„«»`*', " "))

@@ -28,9 +28,10 @@ from transformers import (
     Qwen2_5_VLProcessor,
 )
 
-from lanepaint_assets.checkpoints.files import CheckpointError
+from lanepaint_assets.checkpoints.files import CheckpointError, folder_mark
 from lanepaint_assets.lanes.qwen.placement import RESERVE_GIB, GpuMemory, place
 from lanepaint_assets.store.items import ItemError
+from lanepaint_assets.torch_models.components import read_component
 from lanepaint_assets.torch_models.devices import inference_dtype
 from lanepaint_assets.torch_models.out_of_memory import with_retry
 from lanepaint_assets.torch_models.residency import GIB, Part, Residency
@@ -53,14 +54,14 @@ KIND = "qwen2_5_vl"
 # Every tokenizer of that kind gives this back as it was, and its first token is where a picture goes.
 PROBE = "<|image_pad|>road"
 
-# Names of weights that a message lists.
-_NAMED = 3
-
 
 class QwenModel:
     """One Qwen2.5-VL and its processor on one device.
 
     The same question gives the same answer, whatever was asked before. Threads take turns.
+
+    Weights that are split between device and host are in the residency's accounts during a question only. Between
+    questions other models cannot send them away: `release` does, so engines that share such a device should call it.
 
     Args:
         processor: makes the tokenizer and picture processor; called at the first question.
@@ -113,7 +114,9 @@ class QwenModel:
         """
         _config(folder)
         residency = Residency.of(device, memory_gib)
-        part = residency.part(f"qwen {folder}", lambda: _read_network(folder, inference_dtype(device)))
+        part = residency.part(
+            f"qwen {folder} {folder_mark(folder)}", lambda: _read_network(folder, inference_dtype(device))
+        )
         gpus = GpuMemory.of_this_machine(reserve_gib)
         return cls(lambda: _read_processor(folder), part, residency, gpus=gpus, pixel_budget=pixel_budget)
 
@@ -287,7 +290,7 @@ def _read_processor(folder: Path) -> Qwen2_5_VLProcessor:
     try:
         processor = reader.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError) as error:
-        reason = _first_line(error)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{folder}: its tokenizer or picture processor cannot be read ({reason})") from error
     if not isinstance(processor, Qwen2_5_VLProcessor):
         raise CheckpointError(f"{folder}: it holds a {type(processor).__name__}, which cannot be shown pictures")
@@ -302,22 +305,9 @@ def _read_processor(folder: Path) -> Qwen2_5_VLProcessor:
 
 
 def _read_network(folder: Path, dtype: torch.dtype) -> Any:
-    reader: Any = Qwen2_5_VLForConditionalGeneration
-    try:
-        network, found = reader.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}: its weights cannot be read ({_first_line(error)})") from error
-    # The library fills what is missing with random numbers.
-    wanting = sorted({*found["missing_keys"], *(str(name) for name in found["mismatched_keys"])})
-    if wanting:
-        listed = ", ".join(wanting[:_NAMED]) + (", ..." if len(wanting) > _NAMED else "")
-        raise CheckpointError(f"{folder}: {len(wanting)} weights are missing or of another shape ({listed})")
+    network: Any = read_component(Qwen2_5_VLForConditionalGeneration, folder, dtype)
     released = network.generation_config
     end = released.eos_token_id if released.eos_token_id is not None else network.config.text_config.eos_token_id
     padding = released.pad_token_id if released.pad_token_id is not None else network.config.text_config.pad_token_id
     plain_generation(network, end, padding)
     return network
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -11,6 +11,8 @@ import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from lanepaint_assets.lanes.qwen.model import PIXEL_BUDGET, QwenModel, plain_generation
+from lanepaint_assets.torch_models.components import random_component
+from lanepaint_assets.torch_models.devices import inference_dtype
 from lanepaint_assets.torch_models.residency import Residency
 
 # Both from config.json of Qwen/Qwen2.5-VL-7B-Instruct; what is not named there is the class's default.
@@ -56,16 +58,9 @@ def config_7b(processor: Qwen2_5_VLProcessor) -> Qwen2_5_VLConfig:
     )
 
 
-def random_network(config: Qwen2_5_VLConfig, device: torch.device, seed: int) -> Qwen2_5_VLForConditionalGeneration:
-    """Drawn in bfloat16 on `device`: neither 33 GB in float32 nor a copy on the host ever exist."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with device:
-            torch.manual_seed(seed)
-            network = Qwen2_5_VLForConditionalGeneration(config)
-    finally:
-        torch.set_default_dtype(before)
+def build_network(config: Qwen2_5_VLConfig) -> Qwen2_5_VLForConditionalGeneration:
+    """A network with the weights that its class draws, on torch's default device and in its default number format."""
+    network = Qwen2_5_VLForConditionalGeneration(config)
     text: Any = config.text_config
     plain_generation(network, text.eos_token_id, text.pad_token_id)
     return network
@@ -89,5 +84,8 @@ def random_qwen(
     """
     residency = Residency.of(device, memory_gib)
     config = config_7b(processor)
-    part = residency.part(f"qwen of random weights {seed}", lambda: random_network(config, device, seed))
+    dtype = inference_dtype(device)
+    part = residency.part(
+        f"qwen of random weights {seed}", lambda: random_component(lambda: build_network(config), device, dtype, seed)
+    )
     return QwenModel(lambda: processor, part, residency, pixel_budget=pixel_budget)

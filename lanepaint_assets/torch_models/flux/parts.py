@@ -15,7 +15,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from transformers import CLIPTextModel, CLIPTokenizer, T5Tokenizer
 
-from lanepaint_assets.checkpoints.files import CheckpointError
+from lanepaint_assets.checkpoints.files import CheckpointError, folder_mark
 from lanepaint_assets.torch_models.acceleration import Acceleration
 from lanepaint_assets.torch_models.components import random_component, read_component, read_tokenizer
 from lanepaint_assets.torch_models.devices import inference_dtype
@@ -51,6 +51,7 @@ def checkpoint_parts(folder: Path, residency: Residency, acceleration: Accelerat
         CheckpointError: a tokenizer or the scheduler is not readable. Weights are read later.
     """
     dtype = inference_dtype(residency.device)
+    origin = f"{folder} {folder_mark(folder)}"
     try:
         schedules: Any = FlowMatchEulerDiscreteScheduler
         scheduler = schedules.from_pretrained(folder / "scheduler", local_files_only=True)
@@ -58,16 +59,16 @@ def checkpoint_parts(folder: Path, residency: Residency, acceleration: Accelerat
         raise CheckpointError(f"{folder}: its scheduler is not readable ({error}); copy it again") from error
     return FluxParts(
         words=TextEncoder.of(folder / "text_encoder_2", folder / "tokenizer_2", residency),
-        clip=residency.part(f"clip {folder}", lambda: read_component(CLIPTextModel, folder / "text_encoder", dtype)),
+        clip=residency.part(f"clip {origin}", lambda: read_component(CLIPTextModel, folder / "text_encoder", dtype)),
         clip_tokenizer=read_tokenizer(CLIPTokenizer, folder / "tokenizer", _CLIP_VOCABULARIES),
         transformer=residency.part(
-            f"flux transformer {folder} {acceleration}",
+            f"flux transformer {origin} {acceleration}",
             lambda: acceleration.applied(
                 read_component(FluxTransformer2DModel, folder / "transformer", dtype), dtype, one_shape=False
             ),
         ),
         autoencoder=residency.part(
-            f"flux autoencoder {folder}", lambda: read_component(AutoencoderKL, folder / "vae", dtype)
+            f"flux autoencoder {origin}", lambda: read_component(AutoencoderKL, folder / "vae", dtype)
         ),
         scheduler=scheduler,
     )

@@ -93,7 +93,7 @@ def predicted_velocity(
     picture_places, word_places = _places(batch.rows, batch.columns, batch.words.shape[1], noisy.device, noisy.dtype)
     result: Tensor = transformer(
         hidden_states=torch.cat((noisy, batch.masked, batch.mask), dim=2),
-        # Rounded as the pipeline rounds it.
+        # In the network's format, as the pipeline gives it.
         timestep=levels.to(noisy.dtype),
         guidance=told,
         pooled_projections=batch.summary,

@@ -22,7 +22,7 @@ from lanepaint_assets.training.flux_lora.objective import noise_shift, predicted
 from lanepaint_assets.training.flux_lora.trainer import Trainer
 
 # Enough to see colour and pattern of lines; the stage itself takes 50.
-_STEPS = 20
+STEPS = 20
 
 # White between the three pictures of a sample.
 _GAP_PX = 4
@@ -52,7 +52,7 @@ def painted_samples(
         batch = examples.batch([index]).to(device)
         generator = torch.Generator().manual_seed(seed(study_seed, "lora", "picture", index - examples.training))
         latents = torch.randn(batch.latents.shape, generator=generator).to(device)
-        latents = _denoised(trainer, batch, scheduler, latents)
+        latents = denoised(trainer, batch, scheduler, latents)
         with residency.holding(autoencoder):
             shown = [
                 _decoded(autoencoder.module, tokens.to(batch.latents.dtype), batch)
@@ -62,13 +62,14 @@ def painted_samples(
         yield np.concatenate([shown[0], gap, shown[1], gap, shown[2]], axis=1)
 
 
-def _denoised(trainer: Trainer, batch: Batch, scheduler: FlowMatchEulerDiscreteScheduler, latents: Tensor) -> Tensor:
+def denoised(trainer: Trainer, batch: Batch, scheduler: FlowMatchEulerDiscreteScheduler, latents: Tensor) -> Tensor:
+    """Latents (1, t, 64) from noise of the same shape, as the pipeline steps."""
     kind: Any = type(scheduler)
     schedule: Any = scheduler
     # Its own state, not that of the scheduler that paints.
     steps = kind.from_config(schedule.config)
     steps.set_timesteps(
-        sigmas=np.linspace(1.0, 1.0 / _STEPS, _STEPS),
+        sigmas=np.linspace(1.0, 1.0 / STEPS, STEPS),
         mu=noise_shift(scheduler, latents.shape[1]),
         device=latents.device,
     )

@@ -59,7 +59,8 @@ class Recomputation:
             return self._measured(block, inputs)
         if block in self._kept:
             return block(*inputs)
-        return checkpoint(block, *inputs, use_reentrant=False)
+        # The blocks draw no random numbers, whose state would be saved for nothing.
+        return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
     def _measured(self, block: nn.Module, inputs: tuple[Any, ...]) -> Any:
         """Run one block without recomputation: what it holds on to stays allocated when it is done."""

@@ -12,6 +12,7 @@ import pickle
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -156,7 +157,10 @@ def train_in_process(job: TrainingJob, parts: FluxParts, store: ArtifactStore) -
                     "or the size"
                 ) from error
     finally:
-        residency.release(part, forget=True)
+        # After an error its traceback may hold weights for a while, which a release would complain about.
+        with suppress(StepError):
+            residency.release(part)
+        part.forget()
 
 
 @dataclass

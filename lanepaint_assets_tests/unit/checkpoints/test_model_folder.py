@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 from upath import UPath
 
-from lanepaint_assets.checkpoints.files import CheckpointError, folder_digest
+from lanepaint_assets.checkpoints.files import CheckpointError, folder_digest, folder_mark
 from lanepaint_assets.checkpoints.model_folder import local_model_folder
 
 
@@ -120,3 +120,15 @@ def test_a_folders_digest_follows_names_and_contents_and_not_the_place(pipeline:
     assert folder_digest(UPath(moved)) != before
     with pytest.raises(CheckpointError, match="there is no checkpoint in this folder"):
         folder_digest(UPath(tmp_path / "empty"))
+
+
+def test_a_folders_mark_changes_with_every_replaced_file(pipeline: Path) -> None:
+    marks = [folder_mark(pipeline)]
+    weights = pipeline / "vae" / "diffusion_pytorch_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + b"x")
+    marks.append(folder_mark(pipeline))
+    (pipeline / "new.txt").write_text("")
+    marks.append(folder_mark(pipeline))
+    assert len(set(marks)) == 3
+    assert folder_mark(pipeline) == marks[-1]

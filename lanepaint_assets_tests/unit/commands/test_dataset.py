@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,8 @@ def lanepaint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     """Types a command line; returns exit code, output and errors."""
     monkeypatch.setenv("LANEPAINT_ROOT", str(tmp_path / "root"))
     monkeypatch.chdir(tmp_path)
+    # What the command adds would outlive the stream that it writes to.
+    monkeypatch.setattr(logging.getLogger("lanepaint_assets"), "handlers", [])
 
     def type_in(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["lanepaint", *words])

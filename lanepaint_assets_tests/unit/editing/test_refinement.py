@@ -30,6 +30,8 @@ class WordPainter:
 
     def prepare(self, captions: Sequence[str]) -> None:
         self.prepared.append(tuple(captions))
+        if "prepare" in self.broken:
+            raise self.broken["prepare"]
 
     def paint_first_frame(self, scene: EditScene, instruction: PaintInstruction) -> NDArray[np.uint8]:
         self.asked.append(instruction)
@@ -198,3 +200,18 @@ def test_the_judge_sees_the_picture_as_it_is_composited_and_that_is_what_is_kept
     assert (picture[4:, 4:] == len("first words")).all()
     assert (picture[:4] == 0).all()
     assert np.array_equal(inspector.views[0][1].frames[0], result.picture)
+
+
+def test_captions_that_cannot_be_read_together_do_not_fail_the_pictures():
+    results, order, _ = of_three([(True, 1.0, "")] * 3, painting={"prepare": ItemError("no memory for the text")})
+    assert all(isinstance(result, Refinement) for result in results.values())
+    assert order[:3] == ["paint a", "paint b", "paint c"]
+
+
+def test_a_kept_error_holds_no_pictures():
+    trouble = ItemError("no lane to paint")
+    trouble.__cause__ = ValueError("inner")
+    results, _, _ = of_three([(True, 1.0, "")] * 3, painting={"b": trouble})
+    kept = results["b"]
+    assert isinstance(kept, ItemError)
+    assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)

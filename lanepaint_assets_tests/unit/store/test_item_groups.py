@@ -51,7 +51,7 @@ def run(store: ArtifactStore, together: Together, *keys: str, size: int = 2, wor
         [ItemTask(key, fp(key)) for key in keys],
         together,
         run_id="run",
-        group_size=size,
+        grouping=lambda todo: [todo[first : first + size] for first in range(0, len(todo), size)],
         workers=workers,
     )
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lanepaint_assets.store.items import ItemError, StepError
+from lanepaint_assets.torch_models.devices import pick_device
 from lanepaint_assets.torch_models.out_of_memory import with_retry
 from lanepaint_assets.torch_models.residency import GIB, Part, Residency
 
@@ -162,3 +163,38 @@ def test_out_of_memory_twice_fails_the_item_with_name_and_remedy() -> None:
     with pytest.raises(ItemError, match=r"the first frame of clip_1 does not fit .* use a larger GPU"):
         with_retry(attempt, room_for(1), "the first frame of clip_1")
     assert calls == [False, True]
+
+
+class HalfWay(Part[nn.Linear]):
+    """Runs out of memory after some of its weights have come."""
+
+    left = 0
+
+    def enter(self, device: torch.device) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def leave(self) -> None:
+        self.left += 1
+
+
+def test_a_part_that_ran_out_of_memory_half_way_leaves_before_the_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    residency = room_for(2)
+    part = HalfWay("half", layer)
+    freed: list[str] = []
+    monkeypatch.setattr(residency, "_send_away", lambda gone: freed.append(gone.name))
+
+    def attempt(tight: bool) -> None:
+        with residency.holding(part):
+            pass
+
+    with pytest.raises(ItemError):
+        with_retry(attempt, residency, "a picture")
+    assert freed == ["half", "half"]
+
+
+@pytest.mark.parametrize("name", ["cuda:7", "cuda"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(name: str) -> None:
+    if torch.cuda.device_count() > 7 or (name == "cuda" and torch.cuda.is_available()):
+        pytest.skip("this machine has that device")
+    with pytest.raises(StepError, match=f"there is no device '{name}' here"):
+        pick_device(name)

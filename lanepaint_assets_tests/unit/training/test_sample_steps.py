@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,18 @@ from PIL import Image
 from lanepaint_assets.clips.records import ChunkMembership
 from lanepaint_assets.clips.sources import open_source
 from lanepaint_assets.clips.steps import make_raw_clips
-from lanepaint_assets.lanes.inspector import LaneInspection, RoadView
+from lanepaint_assets.lanes.geometry import assumed_camera
+from lanepaint_assets.lanes.inspector import LaneInspection, LaneLine, LineRole, RoadView
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import Settings
 from lanepaint_assets.store.artifacts import ArtifactStore
 from lanepaint_assets.store.items import StepError
 from lanepaint_assets.store.layout import CHUNK_ROW
 from lanepaint_assets.store.upstream import MissingUpstreamError
-from lanepaint_assets.training.sample_steps import (
-    ModelLoading,
-    make_training_samples,
-    sample_counts,
-    sample_sheet,
-)
+from lanepaint_assets.training.sample_steps import ModelLoading, is_off_the_lines, make_training_samples
+from lanepaint_assets.training.sample_summary import sample_counts, sample_sheet
 from lanepaint_assets.training.samples import clip_samples, row_samples, stored_samples
-from lanepaint_assets_tests.fixtures import AgreeingInspector, Journal, TrapezoidSegmenter
+from lanepaint_assets_tests.fixtures import WHITE_DASHED, AgreeingInspector, Journal, TrapezoidSegmenter
 
 CHUNK = "chunk_0001"
 
@@ -161,6 +159,44 @@ def test_samples_stand_until_what_decides_them_changes(store: ArtifactStore) -> 
     changed = make_training_samples(platform_on(store, training_inspection="single"), CHUNK, "run")
     assert len(changed.computed) == 2
     assert changed.data_version != first.data_version
+
+
+def boundary(*course_px: tuple[float, float], role: LineRole = "ego_left") -> LaneInspection:
+    nothing = np.zeros(4)
+    line = LaneLine(role, nothing, (5.0, 30.0), np.array(course_px), WHITE_DASHED, 0.9, 0.9, *(4 * [np.nan]))
+    return LaneInspection((line,), WHITE_DASHED, 0.9, assumed_camera(200, 100))
+
+
+def test_a_mask_that_the_lanes_boundaries_do_not_lie_on_shows_no_road() -> None:
+    bonnet = np.zeros((100, 200), dtype=np.bool_)
+    bonnet[90:] = True
+    course = [(100.0 - y / 2, float(y)) for y in range(50, 95)]
+    assert is_off_the_lines(bonnet, boundary(*course))
+    assert not is_off_the_lines(~bonnet, boundary(*course))
+    assert not is_off_the_lines(bonnet, boundary(*course, role="other"))
+    assert not is_off_the_lines(bonnet, boundary((-5.0, 20.0), (300.0, 50.0)))
+    assert not is_off_the_lines(bonnet, replace(boundary(*course), lines=()))
+
+
+def test_an_edge_line_on_the_masks_own_edge_is_on_it() -> None:
+    left_of_it = np.zeros((100, 200), dtype=np.bool_)
+    left_of_it[:, 60:] = True
+    assert not is_off_the_lines(left_of_it, boundary(*((59.0, float(y)) for y in range(50, 95))))
+    assert is_off_the_lines(left_of_it, boundary(*((56.0, float(y)) for y in range(50, 95))))
+
+
+def test_a_sample_whose_mask_is_off_the_lines_is_dropped_and_counted(store: ArtifactStore) -> None:
+    class LinesInTheSky(AgreeingInspector):
+        def inspect(self, view: RoadView) -> LaneInspection:
+            return boundary((50.0, 10.0), (60.0, 5.0))
+
+    settings = Settings(root="unused", training_duplicate_bits=0)
+    platform = Platform(
+        settings, store=store, progress=_quiet, segmenter=TrapezoidSegmenter(Journal()), inspector=LinesInTheSky()
+    )
+    counts = sample_counts(make_training_samples(platform, CHUNK, "run"))
+    assert counts["masks_off_the_lines"] == 10
+    assert counts["samples"] == 0
 
 
 def test_samples_need_probed_clips() -> None:

@@ -24,6 +24,7 @@ from lanepaint_assets.editing.flux_fill.engine import CAPTION_TOKENS, FluxFillPa
 from lanepaint_assets.rendering.mask_edges import model_mask
 from lanepaint_assets.store.items import ItemError
 from lanepaint_assets.torch_models.flux.architecture import FLUX_FILL
+from lanepaint_assets.torch_models.residency import Residency
 from lanepaint_assets_tests.tiny_models.flux_fill import save_tiny_flux, tiny_architecture
 from lanepaint_assets_tests.tiny_models.tokenizers import clip_tokenizer, t5_tokenizer
 from lanepaint_assets_tests.unit.editing.flux_fill.tasks import EDGES, HIDDEN_FROM, instruction, painter, parts, scene
@@ -220,6 +221,38 @@ def test_out_of_memory_is_tried_again_in_tiles(flux: FluxFillPainter) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+def test_captions_that_do_not_fit_are_tried_again_beside_nothing_else(
+    flux: FluxFillPainter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flux.paint_first_frame(scene(), instruction())
+    clip, resident = flux._parts.clip.module, []
+    forward = clip.forward
+
+    def limited(*inputs: Any, **options: Any) -> Any:
+        resident.append(flux._residency.resident)
+        if len(resident) in (1, 3, 4):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+        return forward(*inputs, **options)
+
+    monkeypatch.setattr(clip, "forward", limited)
+    flux.prepare(["a caption for which memory suffices at the second try"])
+    assert flux._parts.transformer.name in resident[0]
+    assert resident[1] == (flux._parts.clip.name,)
+    with pytest.raises(ItemError, match="the summary of 1 captions does not fit into the memory of cpu"):
+        flux.prepare(["a caption for which it never does"])
+
+
+def test_tiles_are_tried_within_a_budget_that_leaves_little_beside_the_weights(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Residency, "_all", {})
+    flux = painter(checkpoint, memory_gib=1.0)
+    expected = flux.paint_first_frame(scene(), instruction())
+    with failing(flux._parts.autoencoder.module, times=1) as calls:
+        np.testing.assert_array_equal(flux.paint_first_frame(scene(), instruction()), expected)
+    assert calls == [False, True]
+
+
 def test_a_picture_larger_than_a_tile_is_painted_in_tiles(flux: FluxFillPainter) -> None:
     large = scene(528, 64)
     whole = flux.paint_first_frame(large, instruction())
@@ -315,6 +348,14 @@ def test_a_cache_of_steps_that_never_hits_changes_nothing_and_forgets_the_pictur
     assert (picture != exact).any()
     often.paint_first_frame(scene(seed=3), instruction(seed=3))
     np.testing.assert_array_equal(often.paint_first_frame(scene(), instruction()), picture)
+
+
+def test_a_cache_of_steps_forgets_a_picture_that_failed(checkpoint: Path) -> None:
+    flux = painter(checkpoint, steps=3, first_block_cache=1e9)
+    expected = flux.paint_first_frame(scene(), instruction())
+    with failing(flux._parts.autoencoder.module, times=2), pytest.raises(ItemError, match="does not fit"):
+        flux.paint_first_frame(scene(seed=3), instruction(seed=3))
+    np.testing.assert_array_equal(flux.paint_first_frame(scene(), instruction()), expected)
 
 
 @pytest.mark.parametrize("change", [0.0, -0.1, float("nan")])

@@ -89,6 +89,15 @@ def test_the_alpha_that_a_lora_was_trained_with_counts(flux: FluxFillPainter, lo
     np.testing.assert_array_equal(painted(flux, weak, 4.0), painted(flux, lora))
 
 
+def test_the_dropout_that_a_lora_was_trained_with_does_not_act(flux: FluxFillPainter, lora: Path) -> None:
+    plain = painted(flux, lora)
+    dropping = save_tiny_lora(lora, seed=1, dropout=0.5)
+    np.testing.assert_array_equal(painted(flux, dropping), plain)
+    model = flux._parts.transformer.module
+    assert not any(module.training for module in model.modules())
+    assert not any(weight.requires_grad for weight in model.parameters())
+
+
 def test_a_lora_acts_on_weights_of_8_bits_too(flux: FluxFillPainter, lora: Path, tmp_path: Path) -> None:
     exact = painted(flux, lora)
     small = painter(tmp_path / "checkpoint", fp8=True)

@@ -22,7 +22,7 @@ from upath import UPath
 from lanepaint_assets.checkpoints.files import CheckpointError
 from lanepaint_assets.editing.engine import PaintInstruction
 from lanepaint_assets.editing.videopainter.engine import VideoPainterEngine, random_cogvideox
-from lanepaint_assets.editing.videopainter.pipeline import WindowSettings
+from lanepaint_assets.editing.videopainter.pipeline import WindowDenoiser, WindowSettings
 from lanepaint_assets.rendering.mask_edges import MaskEdges, model_mask
 from lanepaint_assets.store.items import ItemError
 from lanepaint_assets.torch_models.residency import Residency
@@ -270,11 +270,7 @@ def out_of_memory(monkeypatch: pytest.MonkeyPatch, module: Any, refused: Callabl
 
 def test_a_second_device_shares_the_weights_and_the_work(checkpoint: Path) -> None:
     expected = painted(engine_of(checkpoint), scene_of())
-    first = engine_of(checkpoint)
-    second = Residency(torch.device("cpu"))
-    engine = VideoPainterEngine(
-        first._parts, first._residency, settings=first._settings, edges=first._edges, second=second
-    )
+    engine = of_two_devices(checkpoint)
     result = painted(engine, scene_of())
     assert np.abs(result.astype(int) - expected).max() <= 1
     one, other = engine._parts.denoisers, engine._twins
@@ -283,6 +279,51 @@ def test_a_second_device_shares_the_weights_and_the_work(checkpoint: Path) -> No
         assert twin is not mine
         pointers = {name: tensor.data_ptr() for name, tensor in mine.state_dict().items()}
         assert {name: tensor.data_ptr() for name, tensor in twin.state_dict().items()} == pointers
+
+
+def of_two_devices(checkpoint: Path, **settings: Any) -> VideoPainterEngine:
+    """Its second device is another account of the host's memory."""
+    first = engine_of(checkpoint, **settings)
+    return VideoPainterEngine(
+        first._parts,
+        first._residency,
+        settings=first._settings,
+        edges=first._edges,
+        second=Residency(torch.device("cpu")),
+        acceleration=first._acceleration,
+    )
+
+
+def test_where_either_of_two_devices_is_full_one_works_alone(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, scene = of_two_devices(checkpoint), scene_of()
+    expected = painted(engine, scene)
+    batches = out_of_memory(monkeypatch, engine._twins.transformer.module, lambda _: True)
+    alone = []
+    engine._parts.denoisers.transformer.module.register_forward_hook(
+        lambda *_: alone.append(engine._second.resident == ())
+    )
+    assert np.abs(painted(engine, scene).astype(int) - expected).max() <= 1
+    assert batches == [1]
+    assert alone == [False, True, True]
+
+
+@pytest.mark.parametrize("build", [engine_of, of_two_devices])
+def test_a_cache_of_steps_forgets_a_window_that_failed(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, build: Callable[..., VideoPainterEngine]
+) -> None:
+    engine = build(checkpoint, steps=3, first_block_cache=1e9)
+    expected, settle = painted(engine, scene_of()), WindowDenoiser._settle
+
+    def breaking(self: Any, pipe: Any, step: int, *given: Any) -> Any:
+        if step == 1:
+            raise RuntimeError("broken")
+        return settle(self, pipe, step, *given)
+
+    monkeypatch.setattr(WindowDenoiser, "_settle", breaking)
+    with pytest.raises(RuntimeError, match="broken"):
+        painted(engine, scene_of(seed=3))
+    monkeypatch.undo()
+    np.testing.assert_array_equal(painted(engine, scene_of()), expected)
 
 
 def test_the_same_device_twice_is_one(checkpoint: Path) -> None:

@@ -67,8 +67,8 @@ def judged(*failed: str, caption: str | None = None, **changes: Any) -> str:
     return json.dumps({**marks, "verdict": verdict, "revised_caption": caption, **changes})
 
 
-def judge(script: Script) -> Any:
-    return QwenInspector(script).judge(view(frame(1)), view(frame(2)), WANTED, CAPTION, INSTRUCTION)
+def judge(script: Script, caption: str = CAPTION) -> Any:
+    return QwenInspector(script).judge(view(frame(1)), view(frame(2)), WANTED, caption, INSTRUCTION)
 
 
 def test_it_is_a_lane_inspector() -> None:
@@ -137,9 +137,26 @@ def test_a_verdict_malformed_twice_is_a_fail_that_says_so(answers: tuple[str, st
     assert len(script.asked) == 2
     assert not verdict.passed
     assert verdict.score == 0.0
-    assert verdict.revised_caption == CAPTION
+    assert verdict.revised_caption.startswith(CAPTION)
     assert [mark.attribute for mark in verdict.attributes] == list(ATTRIBUTES)
     assert all(not mark.passed and reason in mark.reason for mark in verdict.attributes)
+
+
+def test_after_verdicts_malformed_twice_the_next_caption_is_another_one() -> None:
+    captions = ["wet asphalt at dusk"]
+    for _ in range(3):
+        captions.append(judge(Script(NOTHING_TOLD, NOTHING_TOLD), captions[-1]).revised_caption)
+    assert captions[1:3] == [f"{CAPTION}, wet asphalt at dusk", CAPTION]
+    assert captions[3].startswith(f"{CAPTION}, ")
+    assert len(set(captions)) == 4
+
+
+@pytest.mark.parametrize("caption", [f" {CAPTION.upper()}  on wet asphalt", f"{CAPTION}. " + "x" * 600, "y " * 300])
+def test_that_caption_is_another_one_whatever_was_painted_from(caption: str) -> None:
+    revised = judge(Script(NOTHING_TOLD, NOTHING_TOLD), caption).revised_caption
+    assert " ".join(revised.lower().split()) != " ".join(caption.lower().split())
+    assert revised.startswith(CAPTION)
+    assert len(revised) <= CAPTION_CHARACTERS
 
 
 def test_attributes_are_read_off_the_target_frame() -> None:
@@ -242,7 +259,8 @@ def test_nonsense_of_the_real_model_is_a_fail_after_one_more_question(tiny_check
     inspector._talker.ask = lambda *question: (asked.append(question), ask(*question))[1]  # type: ignore[method-assign]
     verdict = inspector.judge(view(frame(1)), view(frame(2)), WANTED, CAPTION, INSTRUCTION)
     assert len(asked) == 2
-    assert (verdict.passed, verdict.score, verdict.revised_caption) == (False, 0.0, CAPTION)
+    assert (verdict.passed, verdict.score) == (False, 0.0)
+    assert verdict.revised_caption != CAPTION
     assert all("malformed twice" in mark.reason for mark in verdict.attributes)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,15 @@ from lanepaint_assets_tests.tiny_models.flux_fill import save_tiny_flux
 
 @pytest.fixture(autouse=True)
 def one_thread(torch_on_one_thread: None) -> None: ...
+
+
+@pytest.fixture(autouse=True, scope="package")
+def libraries_are_no_garbage() -> Iterator[None]:
+    """Each release of a model collects garbage, which takes half a second with all libraries to look through."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="package")

@@ -28,24 +28,26 @@ from lanepaint_assets_tests.unit.training.flux_lora.tiny_training import CAPTION
 
 CHUNK = "chunk_0001"
 WHITE_SOLID: LaneStyle = parse_caption(CAPTION)
-CLIPS, A_CLIP = 3, 2
+CLIPS, A_CLIP = 4, 2
+
+
+SMALL: dict[str, object] = {
+    "lora_rank": 4,
+    "lora_learning_rate": 1e-2,
+    "lora_epochs": 1,
+    "lora_warmup_steps": 1,
+    "lora_width": 64,
+    "lora_height": 64,
+    "mask_dilation_px": 4,
+    "lora_validation_share": 0.2,
+    "lora_checkpoint_steps": 3,
+    "lora_pictures": 0,
+    "flux_device": "cpu",
+}
 
 
 def settings(root: Path, **changes: object) -> Settings:
-    small = {
-        "lora_rank": 4,
-        "lora_learning_rate": 1e-2,
-        "lora_epochs": 2,
-        "lora_warmup_steps": 1,
-        "lora_width": 64,
-        "lora_height": 64,
-        "mask_dilation_px": 4,
-        "lora_validation_share": 0.2,
-        "lora_checkpoint_steps": 3,
-        "lora_pictures": 1,
-        "flux_device": "cpu",
-    }
-    return Settings(root=str(root), **{**small, **changes})  # type: ignore[arg-type]
+    return Settings(root=str(root), **{**SMALL, **changes})  # type: ignore[arg-type]
 
 
 def fill_store(platform: Platform, clips: int = CLIPS) -> None:
@@ -113,7 +115,7 @@ def test_a_finished_training_is_the_styles_lora_and_is_not_trained_again(
     assert first.in_use is not None
     assert first.in_use.version == first.row.key
     assert first.in_use.path.read_bytes() == platform.store.read_bytes(first.row, WEIGHTS_FILE)
-    assert (first.row.facts["samples"], first.row.facts["held_out"], first.row.facts["steps"]) == (4, 2, 8)
+    assert (first.row.facts["samples"], first.row.facts["held_out"], first.row.facts["steps"]) == (6, 2, 6)
     names = {record.name for record in first.row.files}
     assert {WEIGHTS_FILE, "README.md", "lineage.csv", "loss.csv", "validation_loss.csv", "loss.png"} <= names
     assert any(name.startswith("tensorboard/") for name in names) == first.row.facts["tensorboard"]
@@ -132,8 +134,8 @@ def test_a_finished_training_is_the_styles_lora_and_is_not_trained_again(
 def test_new_settings_are_a_new_version_and_old_ones_can_be_promoted_again(
     platform_with: Callable[..., Platform], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = make_lane_lora(platform_with(lora_epochs=1), WHITE_SOLID, "r1")
-    platform = platform_with(lora_epochs=1, lora_alpha=4, lora_promotion="manual")
+    first = make_lane_lora(platform_with(), WHITE_SOLID, "r1")
+    platform = platform_with(lora_alpha=4, lora_promotion="manual")
     second = make_lane_lora(platform, WHITE_SOLID, "r2")
     assert second.row.key != first.row.key
     assert second.in_use == first.in_use
@@ -142,15 +144,34 @@ def test_new_settings_are_a_new_version_and_old_ones_can_be_promoted_again(
     run = CliRunner(catch_exceptions=False).invoke
     listed = run(cli, ["loras", "list"]).output
     assert f"single_white_solid: {first.row.key} (by training)" in listed
-    assert f" * {first.row.key}  4 samples, 4 steps, held-out loss" in listed
-    assert f"   {second.row.key}  4 samples, 4 steps, held-out loss" in listed
+    assert f" * {first.row.key}  6 samples, 6 steps, held-out loss" in listed
+    assert f"   {second.row.key}  6 samples, 6 steps, held-out loss" in listed
     assert "double_yellow_solid: base model" in listed
 
     assert "is painted with" in run(cli, ["loras", "promote", STYLE]).output
     assert promoted_lora(platform.store, STYLE).version == second.row.key  # type: ignore[union-attr]
     # A person's choice stands as long as nothing new is trained.
     run(cli, ["loras", "promote", STYLE, first.row.key])
-    assert make_lane_lora(platform_with(lora_epochs=1, lora_alpha=4), WHITE_SOLID, "r3").in_use.version == first.row.key  # type: ignore[union-attr]
+    assert make_lane_lora(platform_with(lora_alpha=4), WHITE_SOLID, "r3").in_use.version == first.row.key  # type: ignore[union-attr]
+
+
+def test_the_command_trains_and_says_what_the_style_is_painted_with(
+    platform_with: Callable[..., Platform], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = platform_with()
+    for name, value in {"root": platform.settings.root, **SMALL, "lora_promotion": "manual"}.items():
+        monkeypatch.setenv(f"LANEPAINT_{name.upper()}", str(value))
+    run = CliRunner(catch_exceptions=False).invoke
+    done = run(cli, ["loras", "train", STYLE])
+    assert done.exit_code == 0
+    (version,) = platform.store.manifest("lane_loras", STYLE).rows
+    assert f"{STYLE}: {version}, 6 samples, 6 steps, held-out loss" in done.output
+    assert f"{STYLE} is painted with the base model; to change that: lanepaint loras promote" in done.output
+    monkeypatch.setenv("LANEPAINT_LORA_PROMOTION", "automatic")
+    assert f"{STYLE} is painted with it" in run(cli, ["loras", "train", STYLE]).output
+    failed = run(cli, ["loras", "train", "double_yellow_solid"])
+    assert failed.exit_code == 1
+    assert "no samples to train the LoRA of double_yellow_solid" in failed.output
 
 
 def test_a_training_that_a_person_ended_is_kept_but_not_promoted(
@@ -169,12 +190,22 @@ def test_a_training_that_a_person_ended_is_kept_but_not_promoted(
     outcome = make_lane_lora(platform, WHITE_SOLID, "r1")
     assert outcome.row.facts["stopped"] is True
     assert outcome.in_use is None
-    assert "ended early by request; 8 were meant" in platform.store.read_bytes(outcome.row, "README.md").decode()
+    assert "ended early by request; 6 were meant" in platform.store.read_bytes(outcome.row, "README.md").decode()
+
+
+def test_without_held_out_samples_the_card_says_that_nothing_was_measured(
+    platform_with: Callable[..., Platform],
+) -> None:
+    platform = platform_with(lora_validation_share=0.0)
+    row = make_lane_lora(platform, WHITE_SOLID, "r").row
+    assert (row.facts["samples"], row.facts["held_out"], row.facts["loss_after"]) == (8, 0, None)
+    assert "No sample was held out" in platform.store.read_bytes(row, "README.md").decode()
+    assert not [record for record in row.files if record.name.startswith("pictures/")]
 
 
 def test_a_style_without_samples_says_which_rules_removed_them(platform_with: Callable[..., Platform]) -> None:
     yellow = parse_caption("road with double yellow solid lane markings")
-    with pytest.raises(StepError, match=r"no samples .* double_yellow_solid .*of 6 samples.* count"):
+    with pytest.raises(StepError, match=r"no samples .* double_yellow_solid .*of 8 samples.* count"):
         make_lane_lora(platform_with(), yellow, "r")
 
 
@@ -202,7 +233,7 @@ def test_a_loss_that_becomes_nan_fails_with_the_learning_rate(
 
 
 def test_the_asset_shows_curve_card_and_the_lora_in_use(platform_with: Callable[..., Platform]) -> None:
-    platform = platform_with(lora_epochs=1)
+    platform = platform_with(lora_pictures=1)
     definitions = build(platform.settings, platform=platform)
     with dg.DagsterInstance.ephemeral() as instance:
         result = definitions.resolve_job_def("lora_training").execute_in_process(partition_key=STYLE, instance=instance)

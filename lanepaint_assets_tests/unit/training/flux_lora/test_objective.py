@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from diffusers import FluxFillPipeline
 
 from lanepaint_assets.rendering.mask_edges import MaskEdges
@@ -17,6 +19,8 @@ from lanepaint_assets.torch_models.residency import Residency
 from lanepaint_assets.training.flux_lora.examples import Batch, Examples, encode_examples
 from lanepaint_assets.training.flux_lora.objective import fill_losses, noise_level, noise_shift, predicted_velocity
 from lanepaint_assets.training.flux_lora.pictures import training_view
+from lanepaint_assets.training.flux_lora.previews import STEPS, denoised
+from lanepaint_assets.training.flux_lora.trainer import Trainer
 from lanepaint_assets_tests.unit.training.flux_lora.tiny_training import CAPTION, RECIPE, samples
 
 
@@ -32,10 +36,12 @@ def examples(parts: FluxParts, tmp_path_factory: pytest.TempPathFactory) -> Exam
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def pipeline(checkpoint: Path) -> Any:
     kind: Any = FluxFillPipeline
-    return kind.from_pretrained(checkpoint)
+    loaded = kind.from_pretrained(checkpoint)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
 
 
 def test_examples_are_what_the_pipeline_makes_of_picture_mask_and_caption(examples: Examples, pipeline: Any) -> None:
@@ -99,6 +105,34 @@ def test_the_network_is_called_as_the_pipeline_calls_it(examples: Examples, pipe
             assert torch.equal(value, theirs[name]), name
         else:
             assert value == theirs[name]
+
+
+def test_pictures_on_the_way_are_denoised_as_the_pipeline_does_it(
+    examples: Examples, parts: FluxParts, pipeline: Any
+) -> None:
+    trainer = Trainer(pipeline.transformer, examples, parts.scheduler, RECIPE, Accelerator(cpu=True), memory_gib=1.0)
+    batch = examples.batch([0])
+    noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(0))
+    seen: list[torch.Tensor] = []
+    hook = pipeline.transformer.register_forward_pre_hook(
+        lambda _, __, named: seen.append(named["hidden_states"]), with_kwargs=True
+    )
+    with torch.no_grad():
+        expected = pipeline(
+            image=torch.zeros(1, 3, 64, 64),
+            mask_image=torch.ones(1, 1, 64, 64),
+            height=64,
+            width=64,
+            prompt_embeds=batch.words,
+            pooled_prompt_embeds=batch.summary,
+            num_inference_steps=STEPS,
+            guidance_scale=30.0,
+            latents=noise,
+            output_type="latent",
+        ).images
+        hook.remove()
+        batch = replace(batch, masked=seen[0][..., 64:128], mask=seen[0][..., 128:])
+        torch.testing.assert_close(denoised(trainer, batch, parts.scheduler, noise), expected, rtol=1e-4, atol=1e-4)
 
 
 class Answers(torch.nn.Module):

@@ -98,6 +98,18 @@ def test_steps_too_small_for_the_networks_format_add_up(trainer_with: Callable[.
     assert all(weight.dtype == torch.bfloat16 for name, weight in trainer.transformer.named_parameters())
 
 
+def test_blocks_that_keep_their_activations_learn_the_same(trainer_with: Callable[..., Trainer]) -> None:
+    recomputing, keeping = trainer_with(), trainer_with()
+    blocks = [*keeping.transformer.transformer_blocks, *keeping.transformer.single_transformer_blocks]
+    calls = dict.fromkeys(("recomputing", "keeping"), 0)
+    for name, trainer in (("recomputing", recomputing), ("keeping", keeping)):
+        for block in (*trainer.transformer.transformer_blocks, *trainer.transformer.single_transformer_blocks):
+            block.register_forward_pre_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
+    keeping._recomputation._kept.update(blocks)
+    assert difference(trained(recomputing, 3), trained(keeping, 3)) == 0.0
+    assert calls == {"recomputing": 2 * 3 * len(blocks), "keeping": 3 * len(blocks)}
+
+
 def test_validation_uses_the_same_noise_every_time_and_changes_nothing(trainer_with: Callable[..., Trainer]) -> None:
     trainer, silent = trainer_with(), trainer_with()
     assert trainer.validate() == trainer.validate()
