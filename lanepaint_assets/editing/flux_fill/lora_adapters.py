@@ -51,6 +51,8 @@ def use_lora(transformer: FluxTransformer2DModel, lora: LoraWeights | None) -> N
         _load(model, adapter, lora)
     model.enable_lora()
     model.set_adapters([adapter], [lora.scale])
+    # The library makes its layers ready for training, in which the dropout that a file names acts.
+    model.eval().requires_grad_(False)
 
 
 def _load(model: Any, adapter: str, lora: LoraWeights) -> None:
@@ -67,8 +69,6 @@ def _load(model: Any, adapter: str, lora: LoraWeights) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
         pipeline.load_lora_into_transformer(weights, alphas, model, adapter_name=adapter, metadata=metadata)
-    # Its layers come ready for training, where the dropout that a file names acts.
-    model.eval().requires_grad_(False)
     layers = dict(model.named_modules())
     for key, weight in weights.items():
         place = _WEIGHT.fullmatch(key)
