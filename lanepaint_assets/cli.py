@@ -242,6 +242,19 @@ _LICENCE = click.option("--license", "licence", default=None, help="Name or addr
 _STYLE = click.option("--style", default=None, help="Lane style, for example single_white_solid.")
 
 
+@dataset.command("make")
+@click.option("--chunks", default="", help="Chunks, comma separated; empty means all, new ones of the source included.")
+@click.option("--run-id", default=None, help="Name stamped on tags and rows, followed by the time.")
+@click.option("--source", default=None, help="Overrides LANEPAINT_SOURCE.")
+def dataset_make(chunks: str, run_id: str | None, source: str | None) -> None:
+    """Make the training samples of chunks and their subsets by lane style, in this process."""
+    from lanepaint_assets.commands.launch import make_samples, open_session
+
+    session = open_session(load_settings(source=source))
+    if not make_samples(session, chunks=_names(chunks), run_id=run_id, say=click.echo):
+        sys.exit(1)
+
+
 @dataset.command("export")
 @click.argument("out")
 @click.option("--chunks", default="", help="Chunks, comma separated; empty means all.")

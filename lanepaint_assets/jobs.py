@@ -40,6 +40,10 @@ JOB_OF_STAGES = {
     "3": "alpamayo_only",
 }
 
+# Beside the variants: what training reads. A person starts it; no stage needs it.
+TRAINING_DATA = "training_data"
+TRAINING_ASSETS = ("raw_clips", "training_samples", "filtered_samples")
+
 JOB_DESCRIPTIONS = {
     "master_pipeline": "Clips to report: segmentation, editing, evaluation.",
     "sam2_only": "Segmentation only: road masks and the VideoPainter folder.",
@@ -63,8 +67,8 @@ def build_jobs() -> list[UnresolvedAssetJobDefinition]:
     ]
     jobs.append(
         dg.define_asset_job(
-            "training_data",
-            selection=dg.AssetSelection.assets("raw_clips", "training_samples", "filtered_samples"),
+            TRAINING_DATA,
+            selection=dg.AssetSelection.assets(*TRAINING_ASSETS),
             description="Training samples of a chunk and their subsets by lane style.",
         )
     )

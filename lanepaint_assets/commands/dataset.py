@@ -90,8 +90,7 @@ def export(platform: Platform, chunks: Sequence[str], style: str | None, output:
     if not rows:
         why = f" ({removal_sentence(_fact(tables, 'samples'), removed)})" if style is not None and tables else ""
         raise CommandError(
-            f"nothing to export from {', '.join(keys) or 'no chunk'}{why}; make samples by materializing "
-            "training_samples and filtered_samples: job training_data in the Dagster UI"
+            f"nothing to export from {', '.join(keys) or 'no chunk'}{why}; make samples with: lanepaint dataset make"
         )
     whole = [store.manifest("training_samples", chunk).rows for chunk in keys]
     what = "All samples" if style is None else f"The samples of lane style {style}"

@@ -13,7 +13,15 @@ from lanepaint_assets.commands.errors import CommandError
 from lanepaint_assets.commands.progress import Bars
 from lanepaint_assets.definitions import build
 from lanepaint_assets.evaluation.report_steps import REPORT_FILE
-from lanepaint_assets.jobs import JOB_OF_STAGES, STAGE_ASSETS, JobOutcome, open_instance, run_job
+from lanepaint_assets.jobs import (
+    JOB_OF_STAGES,
+    STAGE_ASSETS,
+    TRAINING_ASSETS,
+    TRAINING_DATA,
+    JobOutcome,
+    open_instance,
+    run_job,
+)
 from lanepaint_assets.partitions import register_chunks, registered_chunks, unregistered
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import Settings
@@ -114,6 +122,25 @@ def run(
     selected_prompts(session.platform, prompts)
     keys = chosen_chunks(session, chunks, say)
     check_inputs(session, stages, keys)
+    assets = [asset for stage in sorted(set(stages)) for asset in STAGE_ASSETS[stage]]
+    return _run_chunks(session, job, assets, keys, prompts, run_id, say)
+
+
+def make_samples(session: Session, *, chunks: Sequence[str], run_id: str | None, say: Say) -> bool:
+    """Make the training samples of chunks and their subsets by lane style; otherwise as `run`."""
+    keys = chosen_chunks(session, chunks, say)
+    return _run_chunks(session, TRAINING_DATA, TRAINING_ASSETS, keys, (), run_id, say)
+
+
+def _run_chunks(
+    session: Session,
+    job: str,
+    assets: Sequence[str],
+    keys: Sequence[str],
+    prompts: Sequence[str],
+    run_id: str | None,
+    say: Say,
+) -> bool:
     name = f"{run_id}_{datetime.now(UTC):%Y%m%dT%H%M%S}" if run_id else None
     definitions = build(session.settings, platform=session.platform)
     all_well = True
@@ -128,34 +155,33 @@ def run(
             run_name=name,
             tags={"lanepaint/started_by": "cli"},
         )
-        tell_outcome(session, stages, chunk, outcome, say)
+        _tell_outcome(session, assets, chunk, outcome, say)
         all_well &= outcome.success
     return all_well
 
 
-def tell_outcome(session: Session, stages: str, chunk: str, outcome: JobOutcome, say: Say) -> None:
+def _tell_outcome(session: Session, assets: Sequence[str], chunk: str, outcome: JobOutcome, say: Say) -> None:
     """Items by asset, the reasons of failed ones, and where the report is."""
     for failure in outcome.failures:
         say(f"  {failure.step} failed: {failure.message}")
     told: set[str] = set()
-    for stage in sorted(set(stages)):
-        for asset in STAGE_ASSETS[stage]:
-            rows = [
-                row
-                for key, row in session.platform.store.manifest(asset, chunk).rows.items()
-                if key != CHUNK_ROW and row.status != "retired"
-            ]
-            good = sum(row.status == "ok" for row in rows)
-            if rows:
-                say(f"  {asset}: {good} of {len(rows)} items")
-            for row in rows:
-                # A reason that travelled down the graph is told where it arose.
-                cause = (row.reason or "").rpartition(" failed: ")[2]
-                if row.status == "failed" and cause not in told:
-                    told.add(cause)
-                    say(f"    {row.key}: {row.reason}")
+    for asset in assets:
+        rows = [
+            row
+            for key, row in session.platform.store.manifest(asset, chunk).rows.items()
+            if key != CHUNK_ROW and row.status != "retired"
+        ]
+        good = sum(row.status == "ok" for row in rows)
+        if rows:
+            say(f"  {asset}: {good} of {len(rows)} items")
+        for row in rows:
+            # A reason that travelled down the graph is told where it arose.
+            cause = (row.reason or "").rpartition(" failed: ")[2]
+            if row.status == "failed" and cause not in told:
+                told.add(cause)
+                say(f"    {row.key}: {row.reason}")
     report = report_path(session, chunk)
-    if "3" in stages and report is not None:
+    if "trajectory_reports" in assets and report is not None:
         say(f"  report: {report}")
 
 

@@ -190,6 +190,31 @@ def test_a_run_tells_items_and_the_report_and_stamps_its_name(
     assert row.run_id.startswith("night_20")
 
 
+def test_samples_are_made_and_exported_from_the_terminal(
+    lanepaint: Command, clips: Path, tmp_path: Path, fast_engines: Journal
+) -> None:
+    told = lanepaint("dataset", "make")
+    assert told.code == 0, told.err
+    assert "training_data of chunk_0000 (1 of 2)" in told.out
+    assert "training_samples: 1 of 1 items" in told.out
+    told = lanepaint("dataset", "export", str(tmp_path / "samples"))
+    assert told.code == 0, told.err
+    pictures = list((tmp_path / "samples" / "images").glob("*.png"))
+    assert pictures
+    assert f"{len(pictures)} samples" in told.out
+
+
+def test_samples_of_a_broken_chunk_fail_with_its_reasons(
+    lanepaint: Command, tmp_path: Path, fast_engines: Journal
+) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"")
+    told = lanepaint("dataset", "make", "--source", str(folder))
+    assert told.code == 1
+    assert "raw_clips failed: 1 of 1 items" in told.out
+
+
 def test_a_chunk_whose_clips_are_all_broken_fails_with_their_reasons(
     lanepaint: Command, tmp_path: Path, fast_engines: Journal
 ) -> None:

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from lanepaint_assets.torch_models.residency import Residency
 from lanepaint_assets_tests import torchvision_ops  # noqa: F401
 from lanepaint_assets_tests.tiny_models.flux_fill import save_tiny_flux
 
 
 @pytest.fixture(autouse=True)
 def one_thread(torch_on_one_thread: None) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def own_residency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds the models of another."""
+    monkeypatch.setattr(Residency, "_all", {})
 
 
 @pytest.fixture(scope="package")

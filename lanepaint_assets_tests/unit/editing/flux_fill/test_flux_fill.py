@@ -24,7 +24,6 @@ from lanepaint_assets.editing.flux_fill.engine import CAPTION_TOKENS, FluxFillPa
 from lanepaint_assets.rendering.mask_edges import model_mask
 from lanepaint_assets.store.items import ItemError
 from lanepaint_assets.torch_models.flux.architecture import FLUX_FILL
-from lanepaint_assets.torch_models.residency import Residency
 from lanepaint_assets_tests.tiny_models.flux_fill import save_tiny_flux, tiny_architecture
 from lanepaint_assets_tests.tiny_models.tokenizers import clip_tokenizer, t5_tokenizer
 from lanepaint_assets_tests.unit.editing.flux_fill.tasks import EDGES, HIDDEN_FROM, instruction, painter, parts, scene
@@ -242,10 +241,7 @@ def test_captions_that_do_not_fit_are_tried_again_beside_nothing_else(
         flux.prepare(["a caption for which it never does"])
 
 
-def test_tiles_are_tried_within_a_budget_that_leaves_little_beside_the_weights(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Residency, "_all", {})
+def test_tiles_are_tried_within_a_budget_that_leaves_little_beside_the_weights(checkpoint: Path) -> None:
     flux = painter(checkpoint, memory_gib=1.0)
     expected = flux.paint_first_frame(scene(), instruction())
     with failing(flux._parts.autoencoder.module, times=1) as calls:
