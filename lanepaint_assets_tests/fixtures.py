@@ -116,9 +116,7 @@ class AgreeingInspector:
     def first_caption(self, instruction: str, wanted: LaneStyle, frame: NDArray[np.uint8]) -> str:
         return wanted.caption
 
-    def judge(
-        self, original: RoadView, edited: RoadView, wanted: LaneStyle, caption: str, instruction: str
-    ) -> Verdict:
+    def judge(self, original: RoadView, edited: RoadView, wanted: LaneStyle, caption: str, instruction: str) -> Verdict:
         return Verdict(True, 1.0, (AttributeVerdict("color", True, "as asked"),), caption)
 
     def release(self) -> None: ...
