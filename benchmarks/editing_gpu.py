@@ -120,13 +120,26 @@ def seconds_of(method: Callable[[], object]) -> float:
 
 
 def peak_gib(method: Callable[[], object]) -> float:
-    """Most memory that tensors took on the first GPU meanwhile."""
+    """Most memory that torch held on one GPU meanwhile, what it kept for later included."""
+    _forget_peaks()
+    method()
+    return _peak_gib()
+
+
+def _forget_peaks() -> None:
     import torch
 
-    torch.cuda.reset_peak_memory_stats()
-    method()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() / GIB
+    for device in range(torch.cuda.device_count()):
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_gib() -> float:
+    import torch
+
+    for device in range(torch.cuda.device_count()):
+        torch.cuda.synchronize(device)
+    return max(torch.cuda.max_memory_reserved(device) for device in range(torch.cuda.device_count())) / GIB
 
 
 def slope(run: Callable[[int], object]) -> tuple[float, float]:
@@ -284,8 +297,6 @@ def measure_clip(outcome: Outcome, second: str | None, steps: int) -> None:
 
 
 def _clip_seconds(outcome: Outcome, how: str, steps: int, memory_gib: float | None, second: str | None) -> float:
-    import torch
-
     from lanepaint_assets.editing.refinement import FirstFrameRequest, Refinement, refine_first_frames
     from lanepaint_assets.lanes.attributes import Color, Count, LaneStyle, Pattern
 
@@ -316,9 +327,9 @@ def _clip_seconds(outcome: Outcome, how: str, steps: int, memory_gib: float | No
     judge.judged = 0
     seconds = 0.0
     for phase, method in (("refinement", partial(refine, ITERATIONS)), ("video", paint)):
-        torch.cuda.reset_peak_memory_stats()
+        _forget_peaks()
         took = seconds_of(method)
-        peaks[phase] = torch.cuda.max_memory_allocated() / GIB
+        peaks[phase] = _peak_gib()
         seconds += took
         outcome.add(f"clip, {how}: {phase}", took, "s", "lower")
         outcome.add(f"clip, {how}: peak memory of {phase}", peaks[phase], "GiB", "lower")

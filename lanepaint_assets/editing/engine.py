@@ -122,6 +122,10 @@ class VideoPainter(Protocol):
         """
         ...
 
+    def notes(self, scene: EditScene, instruction: PaintInstruction) -> tuple[str, ...]:
+        """See `FirstFramePainter`."""
+        ...
+
 
 class UnpaintableSceneError(ItemError):
     """The clip shows no road or no lane that an engine could paint; its item fails with this reason."""

@@ -408,10 +408,11 @@ def _edited_video(
     scene = items.scene(clip_key)
     grid = items.reader.frames(clip_key).grid
     loaded = perf_counter()
+    notes: tuple[str, ...] = ()
     if prompt.key != ROUNDTRIP:
-        painted = items.platform.video_painter.paint_video(
-            scene, first_frame, items.instruction(clip_key, prompt, _caption(first))
-        )
+        instruction = items.instruction(clip_key, prompt, _caption(first))
+        painted = items.platform.video_painter.paint_video(scene, first_frame, instruction)
+        notes = items.platform.video_painter.notes(scene, instruction)
         if items.edges is not None:
             painted = composite_video(scene.frames, painted, scene.paint_masks, items.edges)
     else:
@@ -425,6 +426,7 @@ def _edited_video(
             "prompt": prompt.key,
             "frames": len(grid),
             "verdict": first.facts.get("verdict"),
+            "notes": "; ".join(notes),
             "changed_share": round(_changed_share(scene.frames, painted), 5),
         },
         timings_s={"load": loaded - started, "paint": done - loaded, "encode": perf_counter() - done},

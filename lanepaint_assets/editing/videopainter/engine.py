@@ -7,7 +7,6 @@ resolution; what the model made of the rest of the picture is dropped there.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
@@ -46,8 +45,6 @@ from lanepaint_assets.torch_models.acceleration import EXACT, Acceleration
 from lanepaint_assets.torch_models.devices import pick_device, use_kernel_cache
 from lanepaint_assets.torch_models.out_of_memory import with_retry
 from lanepaint_assets.torch_models.residency import GIB, Part, Residency
-
-log = logging.getLogger(__name__)
 
 SPEC_SETTINGS = WindowSettings()
 
@@ -156,13 +153,20 @@ class VideoPainterEngine:
         """Read captions that are about to be painted, all at once, and the empty one that each is held against."""
         self._parts.words.encode([*captions, ""], self._parts.size.tokens)
 
+    def notes(self, scene: EditScene, instruction: PaintInstruction) -> tuple[str, ...]:  # noqa: ARG002  # the role's
+        """See `VideoPainter`."""
+        tokens = self._parts.size.tokens
+        if not self._parts.words.is_cut(instruction.caption, tokens):
+            return ()
+        return (f"the caption is longer than the {tokens} tokens that the video model reads: its end was not used",)
+
     def paint_video(self, scene: EditScene, first_frame: Frames, instruction: PaintInstruction) -> Frames:
         """See `VideoPainter`. Frame 0 is the model's own picture of `first_frame`, as sharp as the frames after it.
 
         Args:
             scene: of any size and length; clips shorter than a window are padded and cut back.
             first_frame: (H, W, 3), painted.
-            instruction: its caption and seed count; longer captions than the model reads are cut, with a warning.
+            instruction: its caption and seed count; longer captions than the model reads are cut, see `notes`.
 
         Raises:
             ItemError: nothing is to be painted, the first frame is of another size, the clip does not fit into the
@@ -171,12 +175,6 @@ class VideoPainterEngine:
         self._check(scene, first_frame)
         size = self._parts.size
         # 1. Text: from memory, where `prepare` was told of the caption.
-        if self._parts.words.is_cut(instruction.caption, size.tokens):
-            log.warning(
-                "the caption of %s is longer than the %d tokens that the video model reads: its end is not used",
-                scene.item_key,
-                size.tokens,
-            )
         text = self._parts.words.encode([instruction.caption, ""], size.tokens)
         # 2. The clip at the model's resolution; what is painted is laid over it.
         height, width = first_frame.shape[:2]

@@ -184,13 +184,14 @@ def test_a_first_frame_of_another_size_is_refused(checkpoint: Path) -> None:
         engine_of(checkpoint).paint_video(scene, scene.frames[0, :32], PaintInstruction(None, "", "us", 0))
 
 
-def test_a_caption_beyond_the_limit_is_cut_with_a_warning(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_caption_beyond_the_limit_is_cut_and_the_notes_say_so(checkpoint: Path) -> None:
     engine, scene = engine_of(checkpoint), scene_of()
     limit = "x" * 30
     result = painted(engine, scene, caption=limit)
-    assert "its end is not used" not in caplog.text
     np.testing.assert_array_equal(painted(engine, scene, caption=f"{limit}yyy"), result)
-    assert "the caption of clip.front is longer than the 32 tokens" in caplog.text
+    assert engine.notes(scene, PaintInstruction(None, limit, "us", 0)) == ()
+    (note,) = engine.notes(scene, PaintInstruction(None, f"{limit}yyy", "us", 0))
+    assert note.startswith("the caption is longer than the 32 tokens that the video model reads")
 
 
 def test_captions_told_beforehand_are_read_together(checkpoint: Path) -> None:
