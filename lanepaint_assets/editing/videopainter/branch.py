@@ -277,8 +277,8 @@ class BranchedTransformer:
         return_dict: bool = False,  # noqa: ARG002  # the loop asks for a tuple
     ) -> tuple[Tensor]:
         """Predict for latents (B, F, 2C, h, w), noisy ones and those of the first frame; one tensor (B, F, C, h, w)."""
-        # Noise levels come from the host, where the sampler keeps them.
-        timestep = timestep.to(hidden_states.device)
+        # Noise levels come from the host, where the sampler keeps them. A waiting copy would drain the GPU every step.
+        timestep = timestep.to(hidden_states.device, non_blocking=True)
         passed = dict(attention_kwargs or {})
         condition: BranchCondition | None = passed.pop(CONDITION, None)
         if condition is not None:
