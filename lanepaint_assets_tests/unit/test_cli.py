@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from lanepaint_assets import __version__
-from lanepaint_assets.cli import main
 from lanepaint_assets.commands import launch
 from lanepaint_assets.platform import Platform, ProgressListener
 from lanepaint_assets.settings import Settings
@@ -21,16 +18,10 @@ from lanepaint_assets_tests.fixtures import (
     StripePainter,
     TrapezoidSegmenter,
 )
+from lanepaint_assets_tests.terminal import Answer, typed
 from lanepaint_assets_tests.unit.clips.videos import write_numbered
 
 CAMERA = "camera_front_wide_120fov"
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
 
 
 Command = Callable[..., Answer]
@@ -43,14 +34,7 @@ def lanepaint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     monkeypatch.chdir(tmp_path)
 
     def type_in(*words: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["lanepaint", *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        captured = capsys.readouterr()
-        return Answer(code, captured.out, captured.err)
+        return typed(monkeypatch, capsys, *words)
 
     return type_in
 

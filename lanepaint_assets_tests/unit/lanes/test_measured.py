@@ -41,7 +41,7 @@ def _line(role: LineRole, style: LaneStyle, sure: float) -> LaneLine:
 
 def test_it_fills_the_inspector_role() -> None:
     inspector: LaneInspector = MeasuredLaneInspector()
-    assert (inspector.name, inspector.version) == ("measured", "2")
+    assert (inspector.name, inspector.version) == ("measured", "3")
 
 
 @pytest.mark.parametrize("key", STYLES)

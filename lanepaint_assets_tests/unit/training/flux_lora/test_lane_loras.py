@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from click.testing import CliRunner
 
-from lanepaint_assets.cli import cli
 from lanepaint_assets.clips.pictures import write_picture
 from lanepaint_assets.clips.records import ChunkMembership
 from lanepaint_assets.definitions import build
@@ -24,6 +23,7 @@ from lanepaint_assets.training.flux_lora import run as training
 from lanepaint_assets.training.lora_checkpoints import StopRequest
 from lanepaint_assets.training.lora_steps import make_lane_lora
 from lanepaint_assets.training.samples import FACTS_FILE, TRAIN_FILE, SampleFacts, TrainingSample, facts_csv, train_csv
+from lanepaint_assets_tests.terminal import typed
 from lanepaint_assets_tests.unit.training.flux_lora.tiny_training import CAPTION, STYLE, road
 
 CHUNK = "chunk_0001"
@@ -132,7 +132,7 @@ def test_a_finished_training_is_the_styles_lora_and_is_not_trained_again(
 
 
 def test_new_settings_are_a_new_version_and_old_ones_can_be_promoted_again(
-    platform_with: Callable[..., Platform], monkeypatch: pytest.MonkeyPatch
+    platform_with: Callable[..., Platform], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = make_lane_lora(platform_with(), WHITE_SOLID, "r1")
     platform = platform_with(lora_alpha=4, lora_promotion="manual")
@@ -141,37 +141,37 @@ def test_new_settings_are_a_new_version_and_old_ones_can_be_promoted_again(
     assert second.in_use == first.in_use
 
     monkeypatch.setenv("LANEPAINT_ROOT", platform.settings.root)
-    run = CliRunner(catch_exceptions=False).invoke
-    listed = run(cli, ["loras", "list"]).output
+    run = partial(typed, monkeypatch, capsys)
+    listed = run("loras", "list").out
     assert f"single_white_solid: {first.row.key} (by training)" in listed
     assert f" * {first.row.key}  6 samples, 6 steps, held-out loss" in listed
     assert f"   {second.row.key}  6 samples, 6 steps, held-out loss" in listed
     assert "double_yellow_solid: base model" in listed
 
-    assert "is painted with" in run(cli, ["loras", "promote", STYLE]).output
+    assert "is painted with" in run("loras", "promote", STYLE).out
     assert promoted_lora(platform.store, STYLE).version == second.row.key  # type: ignore[union-attr]
     # A person's choice stands as long as nothing new is trained.
-    run(cli, ["loras", "promote", STYLE, first.row.key])
+    run("loras", "promote", STYLE, first.row.key)
     assert make_lane_lora(platform_with(lora_alpha=4), WHITE_SOLID, "r3").in_use.version == first.row.key  # type: ignore[union-attr]
 
 
 def test_the_command_trains_and_says_what_the_style_is_painted_with(
-    platform_with: Callable[..., Platform], monkeypatch: pytest.MonkeyPatch
+    platform_with: Callable[..., Platform], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     platform = platform_with()
     for name, value in {"root": platform.settings.root, **SMALL, "lora_promotion": "manual"}.items():
         monkeypatch.setenv(f"LANEPAINT_{name.upper()}", str(value))
-    run = CliRunner(catch_exceptions=False).invoke
-    done = run(cli, ["loras", "train", STYLE])
-    assert done.exit_code == 0
+    run = partial(typed, monkeypatch, capsys)
+    done = run("loras", "train", STYLE)
+    assert done.code == 0
     (version,) = platform.store.manifest("lane_loras", STYLE).rows
-    assert f"{STYLE}: {version}, 6 samples, 6 steps, held-out loss" in done.output
-    assert f"{STYLE} is painted with the base model; to change that: lanepaint loras promote" in done.output
+    assert f"{STYLE}: {version}, 6 samples, 6 steps, held-out loss" in done.out
+    assert f"{STYLE} is painted with the base model; to change that: lanepaint loras promote" in done.out
     monkeypatch.setenv("LANEPAINT_LORA_PROMOTION", "automatic")
-    assert f"{STYLE} is painted with it" in run(cli, ["loras", "train", STYLE]).output
-    failed = run(cli, ["loras", "train", "double_yellow_solid"])
-    assert failed.exit_code == 1
-    assert "no samples to train the LoRA of double_yellow_solid" in failed.output
+    assert f"{STYLE} is painted with it" in run("loras", "train", STYLE).out
+    failed = run("loras", "train", "double_yellow_solid")
+    assert failed.code != 0
+    assert "no samples to train the LoRA of double_yellow_solid" in failed.err
 
 
 def test_a_training_that_a_person_ended_is_kept_but_not_promoted(
@@ -254,8 +254,11 @@ def test_the_asset_shows_curve_card_and_the_lora_in_use(platform_with: Callable[
 @pytest.mark.parametrize(
     "command", [["promote", "no_style"], ["stop", "no_style"], ["promote", STYLE, "nothing"], ["promote", STYLE]]
 )
-def test_commands_refuse_what_there_is_not(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_refuse_what_there_is_not(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("LANEPAINT_ROOT", str(tmp_path))
-    result = CliRunner().invoke(cli, ["loras", *command])
-    assert result.exit_code != 0
-    assert type(result.exception).__name__ == "CommandError"
+    answer = typed(monkeypatch, capsys, "loras", *command)
+    assert answer.code != 0
+    assert answer.err.startswith("lanepaint: ")
+    assert "Traceback" not in answer.err
