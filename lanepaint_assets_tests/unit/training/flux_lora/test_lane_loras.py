@@ -171,7 +171,7 @@ def test_the_command_trains_and_says_what_the_style_is_painted_with(
     assert f"{STYLE} is painted with it" in run("loras", "train", STYLE).out
     failed = run("loras", "train", "double_yellow_solid")
     assert failed.code != 0
-    assert "no samples to train the LoRA of double_yellow_solid" in failed.err
+    assert "no samples to train the LoRA of double_yellow_solid" in failed.out
 
 
 def test_a_training_that_a_person_ended_is_kept_but_not_promoted(
