@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+# TensorBoard and mlcroissant log through absl, whose handler takes the standard error that it meets at its import. Here
+# that would be a stream of pytest's, and the handler closes it as soon as somebody configures logging.
+with suppress(ImportError):
+    from absl import logging as absl_logging
+
+    absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
