@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from lanepaint_assets.store.artifacts import ArtifactStore
 
 # TensorBoard and mlcroissant log through absl, whose handler takes the standard error that it meets at its import. Here
 # that would be a stream of pytest's, and the handler closes it as soon as somebody configures logging.
@@ -63,3 +68,20 @@ def torch_on_one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["local", "memory", "gs"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArtifactStore]:
+    """A store of each kind: a local folder, memory, and a bucket that enforces preconditions."""
+    from lanepaint_assets.store.artifacts import ArtifactStore
+    from lanepaint_assets.store.replace import connect_gcs
+    from lanepaint_assets_tests.unit.store import fake_gcs
+
+    if request.param == "local":
+        yield ArtifactStore(str(tmp_path / "store"))
+    elif request.param == "memory":
+        yield ArtifactStore(f"memory://{uuid.uuid4().hex}")
+    else:
+        fake_gcs.install(monkeypatch)
+        yield ArtifactStore("gs://lane-bucket/study")
+        connect_gcs.cache_clear()

@@ -44,10 +44,16 @@ def local_file(path: UPath, cache: Path | None) -> Path:
         # A place of its own: other processes may be copying the same file.
         with tempfile.TemporaryDirectory(dir=copy.parent) as own:
             partial = Path(own) / path.name
-            with path.open("rb") as source, partial.open("wb") as target:
-                shutil.copyfileobj(source, target, BLOCK_BYTES)
+            fetch(path, partial)
             partial.replace(copy)
     return copy
+
+
+def fetch(path: UPath, target: Path) -> None:
+    """Copy one file to this machine's disk, a block at a time."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("rb") as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file, BLOCK_BYTES)
 
 
 def file_digest(path: UPath) -> str:

@@ -8,14 +8,13 @@ and not by a library in the middle of a step.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from upath import UPath
 
-from lanepaint_assets.checkpoints.files import BLOCK_BYTES, CheckpointError, folder_digest
+from lanepaint_assets.checkpoints.files import CheckpointError, fetch, folder_digest
 
 # A component that has no weights of its own says so by the file that it has instead.
 _WITHOUT_WEIGHTS = ("scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json")
@@ -55,10 +54,7 @@ def _copied(folder: UPath, cache: Path) -> Path:
         partial = Path(own) / copy.name
         for path in folder.rglob("*"):
             if path.is_file():
-                target = partial / path.path[len(folder.path) :].lstrip("/")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("rb") as source, target.open("wb") as file:
-                    shutil.copyfileobj(source, file, BLOCK_BYTES)
+                fetch(path, partial / path.path[len(folder.path) :].lstrip("/"))
         try:
             partial.rename(copy)
         except OSError:

@@ -22,14 +22,13 @@ from lanepaint_assets.clips.probing import InvalidClipError, probe_clip
 from lanepaint_assets.clips.sources import open_source
 from lanepaint_assets.commands.errors import CommandError
 from lanepaint_assets.editing.catalogue import ROUNDTRIP, Prompt
-from lanepaint_assets.editing.compositing import composite_video
+from lanepaint_assets.editing.compositing import chosen_edges, composite_video
 from lanepaint_assets.editing.engine import EditScene, LoraWeights, PaintInstruction
 from lanepaint_assets.editing.loras import chosen_lora
 from lanepaint_assets.editing.refinement import FirstFrameRequest, paint_first_frames
 from lanepaint_assets.lanes.geometry import ClipGeometry, clip_geometry
 from lanepaint_assets.lanes.inspector import LaneInspection, RoadView
 from lanepaint_assets.platform import Platform
-from lanepaint_assets.rendering.mask_edges import MaskEdges
 from lanepaint_assets.segmentation.cleanup import CleanedMasks, clean_video_masks
 from lanepaint_assets.segmentation.outputs import write_mask_pictures
 from lanepaint_assets.segmentation.plausibility import road_plausibility
@@ -179,7 +178,7 @@ def edit(platform: Platform, path: Path, out: Path, prompt_key: str, frame_rate_
             seed=seed(settings.study_seed, "painter", path.stem),
             lora=_lora(platform, prompt),
         )
-        edges = MaskEdges(settings.mask_dilation_px, settings.mask_feather_px) if settings.keep_masked_pixels else None
+        edges = chosen_edges(settings)
         request = FirstFrameRequest(scene, instruction, wanted, prompt.instruction)
         [(first, _)] = paint_first_frames([request], platform.first_frame_painter, edges)
         if isinstance(first, Exception):

@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 
 from lanepaint_assets.compiled import compiled
 from lanepaint_assets.rendering.mask_edges import SPEC_EDGES, MaskEdges, soften_mask
+from lanepaint_assets.settings import Settings
+
+
+def chosen_edges(settings: Settings) -> MaskEdges | None:
+    """How painted pictures are put into their source; None keeps all that was painted (spec 5)."""
+    edges = MaskEdges(settings.mask_dilation_px, settings.mask_feather_px)
+    return edges if settings.keep_masked_pixels else None
 
 
 @compiled()

@@ -32,6 +32,7 @@ from lanepaint_assets.store.items import (
     PartitionOutcome,
     StepError,
     Write,
+    no_result,
     run_item_groups,
     run_items,
 )
@@ -97,12 +98,10 @@ class EditItems:
 
     @cached_property
     def edges(self) -> MaskEdges | None:
-        """How painted pictures are put into their source; None keeps all that was painted (spec 5)."""
-        from lanepaint_assets.rendering.mask_edges import MaskEdges
+        """See `chosen_edges`."""
+        from lanepaint_assets.editing.compositing import chosen_edges
 
-        settings = self.platform.settings
-        edges = MaskEdges(settings.mask_dilation_px, settings.mask_feather_px)
-        return edges if settings.keep_masked_pixels else None
+        return chosen_edges(self.platform.settings)
 
     def lora(self, prompt: Prompt) -> ChosenLora | None:
         """The LoRA that a prompt is painted with."""
@@ -228,7 +227,7 @@ def _first_frames(items: EditItems, group: Sequence[ItemTask]) -> Iterator[tuple
         except StepError:
             raise
         except Exception as error:  # noqa: BLE001  # recorded as the item's own
-            yield task, partial(_no_result, error)
+            yield task, no_result(error)
         else:
             # A control repaints each line in its own style: there is no one style that a judge could look for.
             kind = controls if prompt.style is None else edits
@@ -262,10 +261,6 @@ def _request(items: EditItems, scene: EditScene, prompt: Prompt) -> FirstFrameRe
     caption = inspector.first_caption(prompt.instruction, wanted, scene.frames[0])
     instruction = items.instruction(scene.item_key, prompt, caption, items.lora(prompt))
     return FirstFrameRequest(scene, instruction, wanted, prompt.instruction)
-
-
-def _no_result(error: Exception, _: Path) -> ItemOutput:
-    raise error
 
 
 def _write_refined(items: EditItems, asked: _Asked, result: Refinement | Exception, folder: Path) -> ItemOutput:

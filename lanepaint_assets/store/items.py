@@ -84,6 +84,15 @@ ComputeGroup = Callable[[Sequence[ItemTask]], Iterator[tuple[ItemTask, Write]]]
 """Computes items together and yields each of them as soon as it is finished; what it raises fails all others."""
 
 
+def no_result(error: Exception) -> Write:
+    """What stands for an item that cannot be made: writing it raises `error`."""
+
+    def write(_: Path) -> ItemOutput:
+        raise error
+
+    return write
+
+
 @dataclass(frozen=True)
 class PartitionOutcome:
     """What a partition holds after a run.
@@ -291,7 +300,7 @@ class _Run:
             self.record(unfinished.pop(task.key), write)
             yield task.key, True
         for task in unfinished.values():
-            self.record(task, partial(_raise, trouble))
+            self.record(task, no_result(trouble))
             yield task.key, True
 
     def is_made(self, task: ItemTask) -> bool:
@@ -362,10 +371,6 @@ def _check_tasks(tasks: Sequence[ItemTask]) -> None:
         if task.key in seen:
             raise ValueError(f"two tasks have the key {task.key!r}")
         seen.add(task.key)
-
-
-def _raise(error: Exception, _: Path) -> ItemOutput:
-    raise error
 
 
 def _each(

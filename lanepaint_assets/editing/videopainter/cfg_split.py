@@ -111,7 +111,7 @@ def _predict(
         (result,) = model(
             latents.to(device),
             text.to(device),
-            timestep.to(device),
+            timestep,
             None if rotary is None else (rotary[0].to(device), rotary[1].to(device)),
             passed,
             **others,

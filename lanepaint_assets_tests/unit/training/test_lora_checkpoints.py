@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from lanepaint_assets.store.artifacts import ArtifactStore
-from lanepaint_assets.store.replace import connect_gcs
 from lanepaint_assets.training.lora_checkpoints import CheckpointShelf, StopRequest, checkpoints_under_way
-from lanepaint_assets_tests.unit.store import fake_gcs
 
 STYLE = "single_white_solid"
-
-
-@pytest.fixture(params=["local", "memory", "gs"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArtifactStore]:
-    if request.param == "local":
-        yield ArtifactStore(str(tmp_path / "store"))
-    elif request.param == "memory":
-        yield ArtifactStore(f"memory://{uuid.uuid4().hex}")
-    else:
-        fake_gcs.install(monkeypatch)
-        yield ArtifactStore("gs://lane-bucket/study")
-        connect_gcs.cache_clear()
 
 
 def shelf(store: ArtifactStore, training: str = "a" * 64) -> CheckpointShelf:
