@@ -18,13 +18,10 @@ from lanepaint_assets.editing.catalogue import Prompt, PromptCatalogue
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.store.artifacts import ArtifactStore
 from lanepaint_assets.store.fingerprint import canonical_json
-from lanepaint_assets.store.promoted_loras import promoted_lora
+from lanepaint_assets.store.promoted_loras import BASE_ASSET, promoted_lora
 
 if TYPE_CHECKING:
     from lanepaint_assets.editing.engine import LoraWeights
-
-# The checkpoint that LoRAs of lane styles are trained on.
-BASE = "flux_fill_checkpoint"
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ def chosen_lora(platform: Platform, prompt: Prompt) -> ChosenLora | None:
     if found is None:
         return None
     refusal = None
-    if found.base != platform.checkpoint_digests("first_frame_painter")[BASE]:
+    if found.base != platform.checkpoint_digests("first_frame_painter")[BASE_ASSET]:
         refusal = (
             f"the LoRA {found.version} of {found.style} was trained on another FLUX.1 Fill checkpoint than the one in "
             "use; train it again, or put the other checkpoint back"

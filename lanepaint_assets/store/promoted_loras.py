@@ -18,6 +18,8 @@ from lanepaint_assets.store.manifest import ItemRow, RelativePath
 from lanepaint_assets.store.replace import atomic_file
 
 ASSET = "lane_loras"
+# The checkpoint that LoRAs are trained on and paint with.
+BASE_ASSET = "flux_fill_checkpoint"
 
 # The name under which diffusers looks for a LoRA in a folder.
 WEIGHTS_FILE = "pytorch_lora_weights.safetensors"

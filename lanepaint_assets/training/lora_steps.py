@@ -22,7 +22,7 @@ from lanepaint_assets.platform import Platform
 from lanepaint_assets.store.fingerprint import fingerprint
 from lanepaint_assets.store.items import ItemError, ItemOutput, ItemTask, PartitionOutcome, StepError, run_items
 from lanepaint_assets.store.manifest import ItemRow
-from lanepaint_assets.store.promoted_loras import ASSET, PromotedLora, promote, promoted_lora
+from lanepaint_assets.store.promoted_loras import ASSET, BASE_ASSET, PromotedLora, promote, promoted_lora
 from lanepaint_assets.training.filter_steps import style_removals
 from lanepaint_assets.training.lora_card import CARD_FILE, LINEAGE_FILE, CardFacts, lineage_csv, model_card
 from lanepaint_assets.training.lora_checkpoints import CheckpointShelf, version_of
@@ -34,7 +34,6 @@ from lanepaint_assets.training.samples import StoredSample, style_samples
 LANE_LORAS_VERSION = "1"
 ENGINE = f"flux_lora/{LANE_LORAS_VERSION}"
 
-BASE_ASSET = "flux_fill_checkpoint"
 
 CURVE_FILE = "loss.png"
 PICTURES_FOLDER = "pictures"

@@ -9,11 +9,11 @@ import pytest
 
 from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
 from lanepaint_assets.checkpoints.files import CheckpointError
-from lanepaint_assets.editing.loras import BASE, catalogue_version, chosen_lora, promoted_fingerprints
+from lanepaint_assets.editing.loras import catalogue_version, chosen_lora, promoted_fingerprints
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import Settings
 from lanepaint_assets.store.items import ItemOutput, ItemTask, run_items
-from lanepaint_assets.store.promoted_loras import ASSET, WEIGHTS_FILE, promote
+from lanepaint_assets.store.promoted_loras import ASSET, BASE_ASSET, WEIGHTS_FILE, promote
 
 STYLE = "double_yellow_solid"
 
@@ -23,7 +23,7 @@ def platform(root: Path, **settings: Any) -> Platform:
 
 
 def put_base(root: Path, content: str = "weights") -> None:
-    folder = root / "checkpoints" / CHECKPOINT_FOLDERS[BASE]
+    folder = root / "checkpoints" / CHECKPOINT_FOLDERS[BASE_ASSET]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model_index.json").write_text(content)
 
@@ -41,7 +41,7 @@ def train(root: Path, base: str, version: str = "20260101t000000", fingerprint: 
 
 
 def base_digest(root: Path) -> str:
-    return platform(root).checkpoint_digests("first_frame_painter")[BASE]
+    return platform(root).checkpoint_digests("first_frame_painter")[BASE_ASSET]
 
 
 @pytest.fixture
