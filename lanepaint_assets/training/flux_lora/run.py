@@ -279,7 +279,6 @@ def write_tensorboard(folder: Path, losses: LossLog) -> bool:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return False
-    _spare_streams()
     writer = SummaryWriter(str(folder))
     for row in losses.training:
         for name, value in (("loss", row.loss), ("painted", row.painted), ("background", row.background)):
@@ -325,14 +324,3 @@ def run_worker(told: Path) -> None:
         job = replace(job, device=PartialState().device)
     residency = Residency.of(job.device, job.budget_gib)
     train_in_process(job, checkpoint_parts(job.model, residency, EXACT), ArtifactStore(job.store_root))
-
-
-def _spare_streams() -> None:
-    """Keep TensorBoard's log handler from closing a stream that is not its own.
-
-    absl makes one for the standard error that it meets at its import; where that is replaced later (a test, a captured
-    command), it closes it as soon as somebody configures logging.
-    """
-    import absl.logging
-
-    absl.logging.get_absl_handler().python_handler.setStream(sys.__stderr__)

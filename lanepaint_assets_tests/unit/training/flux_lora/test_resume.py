@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from lanepaint_assets.clips.pictures import read_picture
 from lanepaint_assets.store import publishing
 from lanepaint_assets.store.artifacts import ArtifactStore
 from lanepaint_assets.store.items import StepError
@@ -23,8 +25,10 @@ from lanepaint_assets_tests.unit.training.flux_lora.tiny_training import RECIPE,
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 
-# What the issue asks of float32 on a CPU; equal bits are what is got.
+# Of float32 on a CPU. Most runs are equal to the bit; where an array happens to lie in memory decides now and then
+# how a sum is split up, which moves its last digit, and with it a rounded pixel.
 MOST_DIFFERENCE = 1e-6
+MOST_PIXEL_DIFFERENCE = 1
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +46,14 @@ def assert_same(first: Path, second: Path) -> None:
     one, other = load_file(first / WEIGHTS_FILE), load_file(second / WEIGHTS_FILE)
     assert one.keys() == other.keys()
     assert max(float((one[name] - other[name]).abs().max()) for name in one) <= MOST_DIFFERENCE
-    assert LossLog.read(first) == LossLog.read(second)
-    for picture in sorted((first / "pictures").iterdir()):
-        assert picture.read_bytes() == (second / "pictures" / picture.name).read_bytes()
+    for table in ("training", "validation"):
+        logs = [np.array([astuple(row) for row in getattr(LossLog.read(out), table)]) for out in (first, second)]
+        np.testing.assert_allclose(logs[0], logs[1], rtol=0, atol=MOST_DIFFERENCE)
+    names = sorted(picture.name for picture in (first / "pictures").iterdir())
+    assert names == sorted(picture.name for picture in (second / "pictures").iterdir())
+    for name in names:
+        pictures = [read_picture((out / "pictures" / name).read_bytes()).astype(int) for out in (first, second)]
+        assert abs(pictures[0] - pictures[1]).max() <= MOST_PIXEL_DIFFERENCE
 
 
 def killed_at(event: str, checkpoint: Path, store: ArtifactStore, scratch: Path) -> None:
