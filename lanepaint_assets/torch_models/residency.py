@@ -184,6 +184,7 @@ class Residency:
         """
         with self._busy:
             self._make_room(parts, working_bytes)
+            self._give_back_unused(parts, working_bytes)
             for part in parts:
                 # Known as there before it enters: what runs out of memory half way is sent away like the rest.
                 self._resident[part.name] = part
@@ -234,6 +235,15 @@ class Residency:
             if name not in keep:
                 others -= part.bytes
                 self._send_away(part)
+
+    def _give_back_unused(self, parts: tuple[Part[Any], ...], working_bytes: int) -> None:
+        """Return what torch's allocator keeps of parts and phases before, where the budget would be passed with it."""
+        budget = self.budget_bytes
+        if budget is None or self.device.type != "cuda":
+            return
+        entering = sum(part.bytes - part.bytes_on(self.device) for part in parts)
+        if entering and torch.cuda.memory_reserved(self.device) + entering + working_bytes > budget:
+            torch.cuda.empty_cache()
 
     def _send_away(self, part: Part[Any]) -> None:
         del self._resident[part.name]

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lanepaint_assets.store.items import StepError
 from lanepaint_assets.store.seeds import seed
@@ -35,6 +36,10 @@ _WEIGHT_DECAY = 1e-4
 
 # Longest step of all weights together: a rare bad sample must not throw the LoRA off.
 _GRADIENT_NORM = 1.0
+
+# All attention kernels but cuDNN's, whose backward pass gives NaN now and then on Hopper (torch 2.11 to 2.13): seen in
+# the GPU tests, and reported in github.com/pytorch/pytorch/issues/196678.
+_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 # Steps whose losses stay on the device: reading one waits for the step. A NaN is noticed at most so much later.
 _READ_EVERY = 10
@@ -217,15 +222,17 @@ class Trainer:
     def _backward(self, material: _Material) -> Losses:
         """Add the gradients of one batch to those of the weights."""
         recipe = self._recipe
-        losses = fill_losses(
-            self.transformer,
-            material.batch.to(self._device),
-            on_device(material.levels, self._device),
-            on_device(material.noise, self._device),
-            self.guidance,
-            recipe.loss_weighting,
-        )
-        self._accelerator.backward(losses.total(recipe.background_weight) / recipe.accumulation)
+        # Around the backward pass too, where blocks are computed again.
+        with sdpa_kernel(_ATTENTION):
+            losses = fill_losses(
+                self.transformer,
+                material.batch.to(self._device),
+                on_device(material.levels, self._device),
+                on_device(material.noise, self._device),
+                self.guidance,
+                recipe.loss_weighting,
+            )
+            self._accelerator.backward(losses.total(recipe.background_weight) / recipe.accumulation)
         for exact, weight in zip(self.state.weights, self._weights, strict=True):
             if weight.grad is not None:
                 exact.grad = weight.grad.float() if exact.grad is None else exact.grad.add_(weight.grad)
