@@ -81,7 +81,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV); the first time takes one to three minutes."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,ui,sam2,videopainter,qwen,train,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,ui,sam2,videopainter,qwen,train,quality,rerun,test]'
 	$(SAM2)
 	@touch $@ $(VENV)/.installed
 
