@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,6 +182,25 @@ def import_(folder: Path, chunk: str, prompt: str | None) -> None:
     from lanepaint_assets.commands.launch import open_session
 
     import_results(open_session(load_settings()), folder, chunk, prompt, click.echo)
+
+
+@cli.command()
+@click.option("--dry-run", is_flag=True, help="Tell what would be removed.")
+@click.option(
+    "--keep-hours",
+    default=24.0,
+    show_default=True,
+    type=click.FloatRange(0.0),
+    help="Keep versions written more recently; longer than your longest step.",
+)
+def gc(dry_run: bool, keep_hours: float) -> None:
+    """Remove item versions that no manifest names any more and nothing running needs."""
+    from lanepaint_assets.commands.collect import collect_garbage
+    from lanepaint_assets.commands.launch import open_session
+
+    collect_garbage(
+        open_session(load_settings()), kept_for=timedelta(hours=keep_hours), dry_run=dry_run, say=click.echo
+    )
 
 
 @cli.group()

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ JOB_DESCRIPTIONS = {
     "vp_alpamayo": "Editing and evaluation, from masks that exist.",
     "alpamayo_only": "Evaluation only, of edited videos that exist.",
 }
+
+
+_FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
 def build_jobs() -> list[UnresolvedAssetJobDefinition]:
@@ -172,6 +176,13 @@ def run_job(
             text = (described.description if described else None) or (error.message if error else "failed")
             failures.append(StepFailure(event.step_key or "?", text.strip()))
     return JobOutcome(result.run_id, result.success, tuple(failures))
+
+
+def oldest_unfinished_run(instance: dg.DagsterInstance) -> datetime | None:
+    """When the oldest run that is queued or under way was created; None where there is none."""
+    unfinished = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in _FINISHED])
+    records = instance.get_run_records(unfinished, limit=1, order_by="create_timestamp", ascending=True)
+    return records[0].create_timestamp if records else None
 
 
 def sensor_states(instance: dg.DagsterInstance) -> dict[str, bool]:

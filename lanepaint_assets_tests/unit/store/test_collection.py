@@ -1,0 +1,121 @@
+"""What may be removed from the store, and what must stay."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lanepaint_assets.store.artifacts import ArtifactStore
+from lanepaint_assets.store.collection import StoredVersion, collect, collectable, stored_versions
+from lanepaint_assets.store.manifest import ItemRow, Status
+from lanepaint_assets_tests.unit.store.conftest import fp
+
+Staged = Callable[..., Path]
+
+CHUNK = "chunk_0001"
+LATER = timedelta(hours=1)
+
+
+def published(store: ArtifactStore, staged: Staged, version: int, key: str = "clip.front/double", **files: str) -> str:
+    folder, records = store.publish("road_masks", CHUNK, key, fp(key, version), staged(**(files or {"a": "text"})))
+    row = ItemRow(key=key, fingerprint=fp(key, version), status="ok", folder=folder, files=records, run_id="r")
+    store.merge("road_masks", CHUNK, [row])
+    return folder
+
+
+def marked(store: ArtifactStore, key: str, status: Status) -> None:
+    row = store.manifest("road_masks", CHUNK).rows[key]
+    store.merge("road_masks", CHUNK, [row.model_copy(update={"status": status})])
+
+
+def garbage(store: ArtifactStore) -> list[StoredVersion]:
+    return collectable(stored_versions(store), datetime.now(UTC) + LATER)
+
+
+def test_only_versions_that_no_row_names_are_collected(store: ArtifactStore, staged: Staged) -> None:
+    old = published(store, staged, 1, a="12345", b="678")
+    new = published(store, staged, 2)
+    published(store, staged, 1, key="other.front")
+    found = garbage(store)
+    assert [version.folder for version in found] == [old[: len(found[0].folder)]]
+    # The list that completes an item counts too.
+    assert (found[0].asset, found[0].chunk, found[0].files) == ("road_masks", CHUNK, 3)
+    assert found[0].size > 8
+    assert collect(store, found[0])
+    assert garbage(store) == []
+    assert len(list(stored_versions(store))) == 2
+    row = store.manifest("road_masks", CHUNK).rows["clip.front/double"]
+    assert row.folder == new
+    assert store.read_bytes(row, "masks/a.txt") == b"text"
+    assert store.keys_with_lost_files("road_masks", CHUNK, store.manifest("road_masks", CHUNK).rows.values()) == set()
+
+
+@pytest.mark.parametrize("status", ["outdated", "retired"])
+def test_what_a_manifest_names_stays_whatever_its_status(store: ArtifactStore, staged: Staged, status: Status) -> None:
+    published(store, staged, 1)
+    marked(store, "clip.front/double", status)
+    assert garbage(store) == []
+    assert all(version.is_named for version in stored_versions(store))
+
+
+def test_what_was_written_after_the_moment_stays(store: ArtifactStore, staged: Staged) -> None:
+    published(store, staged, 1)
+    published(store, staged, 2)
+    assert collectable(stored_versions(store), datetime.now(UTC) - LATER) == []
+
+
+def test_a_version_that_is_named_again_meanwhile_stays(store: ArtifactStore, staged: Staged) -> None:
+    published(store, staged, 1)
+    published(store, staged, 2)
+    (found,) = garbage(store)
+    published(store, staged, 1)
+    assert not collect(store, found)
+    row = store.manifest("road_masks", CHUNK).rows["clip.front/double"]
+    assert store.read_bytes(row, "masks/a.txt") == b"text"
+
+
+def test_what_a_killed_writer_left_is_collected(local_store: ArtifactStore, staged: Staged) -> None:
+    published(local_store, staged, 1)
+    item = Path(local_store.root.path) / "outputs/sam2" / CHUNK / "road_masks/clip.front/double"
+    half = item / f".{fp()}.0a1b2c3d.partial"
+    half.mkdir()
+    (half / "half.txt").write_text("ha")
+    long_ago = time.time() - 3600
+    os.utime(half / "half.txt", (long_ago, long_ago))
+    found = collectable(stored_versions(local_store), datetime.now(UTC) - timedelta(minutes=1))
+    assert [Path(version.folder).name for version in found] == [half.name]
+    assert collect(local_store, found[0])
+    assert not half.exists()
+    assert item.is_dir()
+
+
+def test_an_empty_store_has_no_versions(store: ArtifactStore) -> None:
+    assert list(stored_versions(store)) == []
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a.front", "b.front/one"]), st.integers(1, 4)), max_size=8))
+def test_after_a_collection_exactly_the_named_versions_are_left(history: list[tuple[str, int]]) -> None:
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        store = ArtifactStore(f"{folder}/store")
+        for number, (key, version) in enumerate(history):
+            files = Path(folder) / f"staged_{number}"
+            files.mkdir()
+            (files / "a.txt").write_text(f"{key} {version}")
+            where, records = store.publish("road_masks", CHUNK, key, fp(key, version), files)
+            row = ItemRow(
+                key=key, fingerprint=fp(key, version), status="ok", folder=where, files=records, run_id=str(number)
+            )
+            store.merge("road_masks", CHUNK, [row])
+        for version in garbage(store):
+            assert collect(store, version)
+        named = {row.folder for row in store.manifest("road_masks", CHUNK).rows.values()}
+        assert {version.folder for version in stored_versions(store)} == named
