@@ -31,6 +31,7 @@ from lanepaint_assets.editing.engine import EditScene, PaintInstruction
 from lanepaint_assets.editing.refinement import FirstFrameRequest, refine_first_frames
 from lanepaint_assets.evaluation.bridge import CameraView, driver_moment, find_t0, ground_truth, replace_camera
 from lanepaint_assets.evaluation.driver import DriverOutput
+from lanepaint_assets.evaluation.vis_data import encoded_frames
 from lanepaint_assets.lanes.geometry import ClipGeometry, clip_geometry
 from lanepaint_assets.lanes.inspector import RoadView
 from lanepaint_assets.platform import Platform
@@ -165,9 +166,11 @@ class ClipPipeline:
         original: DriverOutput = driver.predict(before, drawn)
         after = driver.predict(replace_camera(before, camera, edited, clip.timestamps_us), drawn)
         return TrajectoryScene(
-            original_frames=clip.frames,
-            edited_frames=edited,
+            original_mp4=encoded_frames(clip.frames, clip.grid.rate_hz),
+            edited_mp4=encoded_frames(edited, clip.grid.rate_hz),
+            size=(clip.frames.shape[2], clip.frames.shape[1]),
             timestamps_us=clip.timestamps_us,
+            taken_us=clip.taken_us,
             rate_hz=clip.grid.rate_hz,
             t0_us=moment.t0_us,
             camera=geometry.camera,

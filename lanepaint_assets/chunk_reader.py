@@ -136,8 +136,9 @@ class ChunkReader:
             from lanepaint_assets.lanes.geometry import clip_geometry
 
             clip = self.frames(clip_key)
-            ego = self.source.egomotion(self.facts(clip_key).ref)
-            return clip_geometry(clip.frames, clip.taken_us, self.camera(clip_key), ego)
+            ref = self.facts(clip_key).ref
+            ego = self.source.egomotion(ref)
+            return clip_geometry(clip.frames, clip.taken_us, self.camera(clip_key), ego, ref.camera)
 
         return self.platform.memory.get(("geometry", clip_key, row.fingerprint), estimate)
 
@@ -196,10 +197,11 @@ class ChunkReader:
             wanted_us: times to decode, None for all.
 
         Raises:
-            ItemError: the video lacks a wanted time.
+            ItemError: the video lacks a wanted time, has another number of frames than its sidecar, or is damaged.
         """
         from lanepaint_assets.clips.decoding import read_frames_at
         from lanepaint_assets.clips.frame_sidecar import FrameSidecar
+        from lanepaint_assets.clips.video_file import InvalidClipError
 
         store = self.platform.store
         row = self.manifest("edited_videos").rows[item_key]
@@ -215,8 +217,14 @@ class ChunkReader:
                 "materialize edited_videos of the chunk again"
             )
         facts = self.facts(clip_key)
-        with store.local_file(row, self.edited_name(clip_key)) as path:
-            frames = read_frames_at(path, times_us, chosen_us)
+        try:
+            with store.local_file(row, self.edited_name(clip_key)) as path:
+                frames = read_frames_at(path, times_us, chosen_us)
+        except InvalidClipError as error:
+            raise ItemError(
+                f"the edited video {item_key} does not fit its sidecar {SIDECAR_FILE} of {times_us.size} entries "
+                f"({error}): materialize edited_videos of the chunk again"
+            ) from error
         # Encoding makes odd sides even by repeating the last row or column.
         return frames[:, : facts.height, : facts.width], chosen_us
 
@@ -225,8 +233,12 @@ class ChunkReader:
         from lanepaint_assets.segmentation.vp_folder import read_vp_masks, video_painter_id
 
         row = self.manifest("vp_inputs").rows[clip_key]
-        with self.platform.store.local_file(row, f"masks/{video_painter_id(clip_key)}/all_masks.npz") as path:
-            return read_vp_masks(path)
+
+        def read() -> NDArray[np.bool_]:
+            with self.platform.store.local_file(row, f"masks/{video_painter_id(clip_key)}/all_masks.npz") as path:
+                return read_vp_masks(path)
+
+        return self.platform.memory.get(("paint_masks", clip_key, row.fingerprint), read)
 
     def road_mask(self, frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """(H, W), the cleaned road of a single (H, W, 3) picture."""

@@ -110,6 +110,14 @@ def chunks_list() -> None:
 
 
 @cli.command()
+def leaderboard() -> None:
+    """What each prompt does to the driver over all chunks that have a report, and how sure that is."""
+    from lanepaint_assets.commands.leaderboard import leaderboard as show
+
+    show(Platform(load_settings()), click.echo)
+
+
+@cli.command()
 def doctor() -> None:
     """What this machine can run, what is missing, which sensors are off and how to turn them on."""
     from lanepaint_assets.commands.doctor import examine
@@ -156,6 +164,24 @@ def edit(path: Path, out: Path, fps: float, prompt: str) -> None:
     from lanepaint_assets.commands import trial
 
     trial.edit(Platform(load_settings()), path, out, prompt, fps, click.echo)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--out",
+    default=Path(),
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the videos; by default the current one.",
+)
+@click.option(
+    "--rrd", default=None, type=click.Path(path_type=Path, dir_okay=False), help="Also write a rerun recording."
+)
+def render(file: Path, out: Path, rrd: Path | None) -> None:
+    """Draw overlay and comparison video again from FILE, a *_vis_data.npz."""
+    from lanepaint_assets.commands.render import render as draw_again
+
+    draw_again(file, out, rrd, click.echo)
 
 
 @cli.command()

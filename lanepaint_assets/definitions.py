@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from lanepaint_assets.automation import automated
+from lanepaint_assets.automation import build_sensors as automation_sensors
 from lanepaint_assets.checkpoints.assets import build_assets as checkpoint_assets
+from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
+from lanepaint_assets.checkpoints.observation import due_checkpoints
+from lanepaint_assets.checkpoints.sensors import CATALOGUE, build_observation
 from lanepaint_assets.clips.assets import build_assets as clip_assets
 from lanepaint_assets.clips.sensors import build_sensors
 from lanepaint_assets.editing.assets import build_assets as editing_assets
+from lanepaint_assets.editing.catalogue_observation import due_catalogue
 from lanepaint_assets.evaluation.assets import build_assets as evaluation_assets
 from lanepaint_assets.jobs import build_jobs
+from lanepaint_assets.run_progress import platform_resource
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.segmentation.assets import build_assets as segmentation_assets
 from lanepaint_assets.settings import Settings, SettingsError, load_settings
@@ -35,18 +42,25 @@ def build(settings: Settings, *, platform: Platform | None = None) -> dg.Definit
     Raises:
         SettingsError: an engine or the executor is not available.
     """
-    resources: Mapping[str, object] = {"platform": platform or Platform(settings)}
+    resources: Mapping[str, object] = {"platform": platform_resource(platform or Platform(settings))}
+    observe_at_start, observe_inputs = build_observation(
+        [*CHECKPOINT_FOLDERS, CATALOGUE], [due_checkpoints, due_catalogue]
+    )
     return dg.Definitions(
-        assets=[
-            *clip_assets(),
-            *checkpoint_assets(),
-            *segmentation_assets(settings),
-            *training_assets(settings),
-            *editing_assets(settings),
-            *evaluation_assets(settings),
-        ],
+        assets=automated(
+            settings,
+            [
+                *clip_assets(),
+                *checkpoint_assets(),
+                *segmentation_assets(settings),
+                *training_assets(settings),
+                *editing_assets(settings),
+                *evaluation_assets(settings),
+            ],
+        ),
         jobs=build_jobs(),
-        sensors=build_sensors(),
+        sensors=[*build_sensors(), *automation_sensors(), observe_at_start],
+        schedules=[observe_inputs],
         resources=resources,
         executor=_executor(settings),
     )

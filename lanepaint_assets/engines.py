@@ -9,11 +9,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal
+from importlib.util import find_spec
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from lanepaint_assets.settings import PREFIX, Settings, SettingsError
 
 Role = Literal["segmenter", "first_frame_painter", "video_painter", "inspector", "driver"]
+
+
+# One module of each package that an extra brings tells whether it is installed.
+EXTRA_MODULES: Final = {
+    "cpu": ("av", "cv2", "numba", "physical_ai_av", "scipy"),
+    "ui": ("dagster_webserver",),
+    "sam2": ("sam2", "torch"),
+    "videopainter": ("diffusers", "torch", "transformers"),
+    "qwen": ("torch", "transformers"),
+    "train": ("diffusers", "peft", "torch"),
+    "alpamayo": ("torch", "transformers"),
+    "gcs": ("dagster_gcp", "gcsfs"),
+    "k8s": ("dagster_k8s",),
+    "postgres": ("dagster_postgres",),
+}
+
+
+def missing_modules(extra: str) -> list[str]:
+    """What of an extra is not installed here; nothing is imported to find out."""
+    return [name for name in EXTRA_MODULES[extra] if find_spec(name) is None]
 
 
 def install_command(extra: str) -> str:
@@ -57,6 +78,8 @@ class EngineEntry:
         deciding: settings that it takes and that change its results, by argument; they enter fingerprints.
         other: settings that it takes and that change only where and how fast it computes, by argument.
         takes_loras: whether a LoRA can adapt it.
+        has_smoke_check: for engines with checkpoints, whether the class is `Checkable`; else new checkpoints are only
+            read as files.
     """
 
     role: Role
@@ -69,6 +92,7 @@ class EngineEntry:
     deciding: Mapping[str, str] = field(default_factory=dict)
     other: Mapping[str, str] = field(default_factory=dict)
     takes_loras: bool = False
+    has_smoke_check: bool = True
 
     @property
     def label(self) -> str:
@@ -92,6 +116,21 @@ class EngineEntry:
             ) from error
         engine = getattr(module, class_name)
         return engine.from_checkpoint(**options) if self.checkpoints else engine(**options)
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """An engine whose checkpoint can be checked before a step relies on it. Every engine with weights may be one."""
+
+    def smoke_check(self) -> None:
+        """Read all weights and compute one small input; whether what comes out is good is not asked, only numbers.
+
+        Raises:
+            CheckpointError: the weights cannot be read, are another model's, or are no numbers.
+            ItemError: the network gave NaN.
+            DeviceMemoryError: it could not be found out now.
+        """
+        ...
 
 
 ENGINES: tuple[EngineEntry, ...] = (
@@ -191,6 +230,24 @@ ENGINES: tuple[EngineEntry, ...] = (
         "cpu",
         None,
     ),
+    EngineEntry(
+        "driver",
+        "alpamayo",
+        "1",
+        "lanepaint_assets.evaluation.alpamayo.engine:AlpamayoDriver",
+        "alpamayo",
+        "models",
+        (EngineCheckpoint("alpamayo_checkpoint"),),
+        deciding={
+            "model": "alpamayo_model",
+            "temperature": "alpamayo_temperature",
+            "top_p": "alpamayo_top_p",
+            "max_tokens": "alpamayo_max_tokens",
+            "chunk": "alpamayo_chunk",
+        },
+        other={"device": "alpamayo_device", "python": "alpamayo_python", "timeout_s": "alpamayo_timeout_s"},
+        has_smoke_check=False,
+    ),
 )
 
 
@@ -215,6 +272,20 @@ def chosen_engine(settings: Settings, role: Role) -> EngineEntry:
         f"{PREFIX}ENGINES={settings.engines!r} has no engine for the {role} role; allowed for "
         f"{PREFIX}{role.upper()}: {names}"
     )
+
+
+def engine_named(role: Role, name: str) -> EngineEntry:
+    """The engine of a role that a step needs whatever the settings choose.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return {(entry.role, entry.name): entry for entry in ENGINES}[role, name]
+
+
+def engine_reading(asset: str) -> EngineEntry | None:
+    """The engine that reads a checkpoint; None where there is none yet."""
+    return next((entry for entry in ENGINES if any(found.asset == asset for found in entry.checkpoints)), None)
 
 
 def is_foundation_model(label: str) -> bool:

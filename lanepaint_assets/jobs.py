@@ -23,13 +23,21 @@ STAGE_ASSETS: dict[str, tuple[str, ...]] = {
     "3": (
         "original_trajectories",
         "edited_trajectories",
+        "video_quality",
         "trajectory_videos",
         "trajectory_reports",
     ),
 }
 
 # Assets whose run config narrows the work to some prompts.
-PROMPT_ASSETS = ("first_frames", "edited_videos", "edited_trajectories", "trajectory_videos", "trajectory_reports")
+PROMPT_ASSETS = (
+    "first_frames",
+    "edited_videos",
+    "edited_trajectories",
+    "video_quality",
+    "trajectory_videos",
+    "trajectory_reports",
+)
 
 # Spec 3's workflow variants by stage; there is no variant of stages 1 and 3 without 2.
 JOB_OF_STAGES = {
@@ -187,7 +195,8 @@ def oldest_unfinished_run(instance: dg.DagsterInstance) -> datetime | None:
 
 def sensor_states(instance: dg.DagsterInstance) -> dict[str, bool]:
     """Name of every sensor of this code location, and whether a person turned it on in this instance."""
+    from lanepaint_assets.automation import build_sensors as automation_sensors
     from lanepaint_assets.clips.sensors import build_sensors
 
     running = {state.instigator_name for state in instance.all_instigator_state() if state.is_running}
-    return {sensor.name: sensor.name in running for sensor in build_sensors()}
+    return {sensor.name: sensor.name in running for sensor in [*build_sensors(), *automation_sensors()]}

@@ -23,6 +23,9 @@ from lanepaint_assets.store.upstream import MissingUpstreamError
 FAILED_ITEMS_CHECK = "no_failed_items"
 COMPLETE_CHECK = "complete"
 
+# Metadata that says whether a materialization was narrowed; conditions read it (`automation.LeftIncomplete`).
+COMPLETE = "complete"
+
 # Metadata lives in the event log: a table of more rows than this belongs into the manifest, which is linked.
 TABLE_ROWS = 200
 
@@ -86,7 +89,7 @@ def as_result(
         "computed": dg.MetadataValue.int(len(outcome.computed)),
         "reused": dg.MetadataValue.int(len(outcome.reused)),
         "failed": dg.MetadataValue.int(len(failed)),
-        "complete": dg.MetadataValue.bool(outcome.complete),
+        COMPLETE: dg.MetadataValue.bool(outcome.complete),
         "engines": dg.MetadataValue.text(", ".join(engines) if engines else "none"),
         "run_name": dg.MetadataValue.text(run),
         "duration_s": dg.MetadataValue.float(round(outcome.seconds, 2)),

@@ -1,19 +1,26 @@
 """The partition sets, and how a chunk becomes a partition.
 
-`clip_chunk` holds everything that is per clip; `lane_style` holds LoRAs. Nothing is materialized here.
+`clip_chunk` holds everything that is per clip; `lane_style` holds LoRAs. Called by the command line, which looks at all of
+a source, and by the sensor `new_chunks`, which looks for some seconds at a time. Nothing is materialized here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import count
 
 import dagster as dg
 
-from lanepaint_assets.clips.records import CHUNK_KEY, ChunkMembership
+from lanepaint_assets.clips.records import CHUNK_KEY, ChunkMembership, ClipRef
+from lanepaint_assets.clips.sources import ChunkListing, ClipSource, ClipSourceError
+from lanepaint_assets.clips.steps import SourceChange, source_change
 from lanepaint_assets.lanes.attributes import Color, Count, LaneStyle, Pattern
 from lanepaint_assets.platform import Platform
+from lanepaint_assets.store.errors import StoreError
 
 # The ending of a chunk's later parts.
 PART = re.compile(r"_part_\d{2,}$")
@@ -29,57 +36,220 @@ LANE_STYLES = tuple(
 )
 LANE_STYLE = dg.StaticPartitionsDefinition([style.key for style in LANE_STYLES])
 
+# Chunks that are listed at the same time. In a bucket a listing waits 50 ms for its answer, and does nothing meanwhile.
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class SourceLook:
+    """What a look at a source came to.
+
+    Attributes:
+        added: partitions that are new, in the source's order.
+        changes: registered chunks whose files changed or vanished.
+        problems: chunks that could not be looked at or registered, each with its reason; the others went on.
+        looked_at: registered chunks that were compared with the source.
+        of: registered chunks in all.
+        position: the last of them; where the next look goes on.
+    """
+
+    added: tuple[str, ...] = ()
+    changes: tuple[SourceChange, ...] = ()
+    problems: tuple[str, ...] = ()
+    looked_at: int = 0
+    of: int = 0
+    position: str = ""
+
 
 def register_chunks(
     platform: Platform, instance: dg.DagsterInstance, *, source: str | None = None, limit: int | None = None
 ) -> list[str]:
-    """Register the clips of a source that are in no partition yet.
-
-    The clips of a chunk are fixed: files that arrive later, another camera set or another source with the same chunk
-    names form parts (`chunk_0007_part_02`). The membership file is written before the partition key is added, so a key
-    never exists without its clips; where a run ended between the two, the clips stay as they were fixed.
+    """Register the clips of a source that are in no partition yet, all that can be.
 
     Args:
         source: address; by default the one in the settings.
-        limit: most chunks to add; listing stops there.
+        limit: most partitions to add; listing stops there.
 
     Returns:
         The keys added, in the source's order.
 
     Raises:
-        ClipSourceError: the source cannot be listed, or names a chunk that cannot be a partition key.
+        ClipSourceError: the source cannot be listed, or some of its chunks cannot; the others are registered.
     """
-    clip_source = platform.source(source)
-    known = set(instance.get_dynamic_partitions("clip_chunk"))
-    fixed = set(platform.store.chunk_keys())
-    added: list[str] = []
-    for listing in clip_source.chunks():
-        if limit is not None and len(added) >= limit:
-            break
-        if CHUNK_KEY.match(listing.key) is None:
-            from lanepaint_assets.clips.sources import ClipSourceError
+    look = look_at_source(platform, instance, source=source, limit=limit)
+    if look.problems:
+        others = f" (registered: {', '.join(look.added)})" if look.added else ""
+        raise ClipSourceError("; ".join(look.problems) + others)
+    return list(look.added)
 
-            raise ClipSourceError(
-                f"chunk {listing.key!r} of {clip_source.address} cannot be a partition key; "
-                f"rename it to match {CHUNK_KEY.pattern}"
+
+def look_at_source(
+    platform: Platform,
+    instance: dg.DagsterInstance,
+    *,
+    source: str | None = None,
+    limit: int | None = None,
+    after: str = "",
+    seconds: float | None = None,
+) -> SourceLook:
+    """Register new clips and find changed ones.
+
+    New chunks come first, then those that are registered, from `after` on and round again: each is compared with its
+    listing. A partition's clips are fixed; what arrives later, another camera set or another source with the same chunk
+    names forms parts (`chunk_0007_part_02`), as does a chunk of more than `per_chunk` clips. The membership is written
+    before the key is added, so a key never exists without its clips; where a look ended between the two, the next one
+    adds the key.
+
+    Args:
+        source: address; by default the one in the settings.
+        limit: most partitions to add.
+        after: the registered chunk where the last look ended.
+        seconds: begin no further chunk after so long; by default look at all.
+
+    Raises:
+        ClipSourceError: the source cannot be listed.
+    """
+    round_ = _Look(platform, instance, platform.source(source), limit)
+    ends = None if seconds is None else time.monotonic() + seconds
+    return round_.go(after, ends)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A registered chunk beside its listing."""
+
+    base: str
+    unregistered: tuple[ClipRef, ...] = ()
+    changes: tuple[SourceChange, ...] = ()
+    problem: str | None = None
+
+
+class _Look:
+    """One look: what is registered, and what was found."""
+
+    def __init__(self, platform: Platform, instance: dg.DagsterInstance, source: ClipSource, limit: int | None) -> None:
+        self._platform, self._instance, self._source, self._limit = platform, instance, source, limit
+        self._known = set(instance.get_dynamic_partitions("clip_chunk"))
+        self._fixed = set(platform.store.chunk_keys())
+        self._parts: dict[str, list[str]] = {}
+        for key in sorted(self._fixed):
+            self._parts.setdefault(_base(key), []).append(key)
+        self._added: list[str] = []
+        self._problems: list[str] = []
+        self._changes: list[SourceChange] = []
+
+    def go(self, after: str, ends: float | None) -> SourceLook:
+        listings: dict[str, list[ChunkListing]] = {}
+        for listing in self._source.chunks():
+            if CHUNK_KEY.fullmatch(listing.key):
+                listings.setdefault(_base(listing.key), []).append(listing)
+            else:
+                self._problems.append(
+                    f"chunk {listing.key!r} of {self._source.address} cannot be a partition key; "
+                    f"rename it to match {CHUNK_KEY.pattern}"
+                )
+        self._add([key for base in listings for key in self._parts.get(base, ()) if key not in self._known])
+        registered = sorted(self._parts)
+        for base in [base for base in listings if base not in self._parts]:
+            if self._is_full() or _is_over(ends):
+                break
+            self._register_new(base, listings[base])
+        if not listings:
+            # A disk that is not mounted looks the same as a source whose chunks have all vanished.
+            self._problems.append(f"{self._source.address} lists no chunk; none is taken for vanished")
+            return self._found(0, registered, after)
+        turn = [base for base in registered if base > after] + [base for base in registered if base <= after]
+        looked_at = 0
+        for compared in self._compare(turn, listings, ends):
+            if compared.problem is not None:
+                self._problems.append(compared.problem)
+            self._changes += compared.changes
+            if not self._add_parts(compared.base, compared.unregistered):
+                break  # its turn comes again
+            looked_at, after = looked_at + 1, compared.base
+        return self._found(looked_at, registered, after)
+
+    def _found(self, looked_at: int, registered: Sequence[str], position: str) -> SourceLook:
+        return SourceLook(
+            tuple(self._added), tuple(self._changes), tuple(self._problems), looked_at, len(registered), position
+        )
+
+    def _is_full(self) -> bool:
+        return self._limit is not None and len(self._added) >= self._limit
+
+    def _register_new(self, base: str, listings: Sequence[ChunkListing]) -> None:
+        try:
+            clips = tuple(ref for listing in listings for ref in listing.clips)
+        except (ClipSourceError, OSError) as error:
+            self._problems.append(f"chunk {base}: {error}")
+        else:
+            self._add_parts(base, clips)
+
+    def _compare(
+        self, turn: Sequence[str], listings: dict[str, list[ChunkListing]], ends: float | None
+    ) -> Iterator[_Compared]:
+        def compare(base: str) -> _Compared:
+            return self._compared(base, listings.get(base, []))
+
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lanepaint-listing") as pool:
+            for start in range(0, len(turn), _AT_ONCE):
+                if _is_over(ends):
+                    return
+                yield from pool.map(compare, turn[start : start + _AT_ONCE])
+
+    def _compared(self, base: str, listings: Sequence[ChunkListing]) -> _Compared:
+        try:
+            held = [self._platform.store.chunk(key) for key in self._parts[base]]
+            listed = {ref.uri: ref for listing in listings for ref in listing.clips}
+            there = {(ref.item_key, ref.uri) for membership in held for ref in membership.clips}
+            found = [
+                source_change(self._platform, membership, listed)
+                for membership in held
+                if membership.source == self._source.address and membership.key in self._known
+            ]
+        except (ClipSourceError, StoreError, OSError) as error:
+            return _Compared(base, problem=f"chunk {base}: {error}")
+        unregistered = tuple(ref for ref in listed.values() if (ref.item_key, ref.uri) not in there)
+        return _Compared(base, unregistered, tuple(change for change in found if change is not None))
+
+    def _add_parts(self, base: str, clips: Sequence[ClipRef]) -> bool:
+        """Register clips as a chunk's next parts; False where the limit left some for another look."""
+        for part in _parts(clips, self._platform.settings.per_chunk):
+            if self._is_full():
+                return False
+            key = base if base not in self._fixed else _next_part(base, self._fixed)
+            register_membership(
+                self._platform, self._instance, ChunkMembership(key=key, source=self._source.address, clips=part)
             )
-        base = PART.sub("", listing.key)
-        parts = sorted(key for key in fixed if PART.sub("", key) == base)
-        for key in parts:
-            if key not in known:
-                instance.add_dynamic_partitions("clip_chunk", [key])
-                known.add(key)
-                added.append(key)
-        there = {(ref.item_key, ref.uri) for key in parts for ref in platform.store.chunk(key).clips}
-        clips = tuple(ref for ref in listing.clips if (ref.item_key, ref.uri) not in there)
-        if not clips:
-            continue
-        key = listing.key if listing.key not in fixed else _next_part(base, fixed)
-        register_membership(platform, instance, ChunkMembership(key=key, source=clip_source.address, clips=clips))
-        fixed.add(key)
-        known.add(key)
-        added.append(key)
-    return added
+            self._fixed.add(key)
+            self._parts.setdefault(base, []).append(key)
+            self._known.add(key)
+            self._added.append(key)
+        return True
+
+    def _add(self, keys: Sequence[str]) -> None:
+        """Add keys of memberships that are fixed already."""
+        room = len(keys) if self._limit is None else self._limit
+        if keys[:room]:
+            self._instance.add_dynamic_partitions("clip_chunk", list(keys[:room]))
+            self._known.update(keys[:room])
+            self._added += keys[:room]
+
+
+def _base(key: str) -> str:
+    return PART.sub("", key)
+
+
+def _is_over(ends: float | None) -> bool:
+    return ends is not None and time.monotonic() > ends
+
+
+def _parts(clips: Sequence[ClipRef], size: int) -> Iterator[tuple[ClipRef, ...]]:
+    """Slices of so many clips by id; the cameras of a clip stay together."""
+    ids = list(dict.fromkeys(ref.clip_id for ref in clips))
+    for start in range(0, len(ids), size):
+        chosen = set(ids[start : start + size])
+        yield tuple(ref for ref in clips if ref.clip_id in chosen)
 
 
 def _next_part(base: str, taken: set[str]) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -17,7 +19,7 @@ from pydantic import JsonValue
 from upath import UPath
 
 from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
-from lanepaint_assets.engines import EngineCheckpoint, EngineEntry, Role, chosen_engine
+from lanepaint_assets.engines import EngineEntry, Role, chosen_engine, engine_named
 from lanepaint_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -73,6 +75,23 @@ class Memory:
             return value
 
 
+@dataclass(frozen=True)
+class Verifier:
+    """An inspector that may judge an edit, not loaded yet.
+
+    Attributes:
+        label: its name and version.
+        checkpoints: digests of the checkpoints that it reads, by asset.
+        deciding: the settings that change its answers.
+        load: gives the inspector, built once a process.
+    """
+
+    label: str
+    checkpoints: Mapping[str, str]
+    deciding: Mapping[str, JsonValue]
+    load: Callable[[], LaneInspector]
+
+
 class Platform:
     """Settings, store, source and engines.
 
@@ -92,7 +111,7 @@ class Platform:
         **engines: object,
     ) -> None:
         self.settings = settings
-        self._progress = progress
+        self._listeners: list[ProgressListener] = [] if progress is None else [progress]
         # Every worker is at a clip of its own while the next ones are loaded.
         self.memory = Memory(max(MEMORY_SLOTS, settings.workers + 1))
         self._given_store = store
@@ -116,17 +135,19 @@ class Platform:
 
         return load_catalogue(self.settings.prompt_file)
 
+    @property
+    def source_address(self) -> str:
+        """Address of the source in the settings, as memberships keep it."""
+        return _absolute(self.settings.source_address)
+
     def source(self, address: str | None = None) -> ClipSource:
         """The clip source at `address`, by default the one in the settings."""
         from lanepaint_assets.clips.sources import open_source
 
-        wanted = address or self.settings.source_address
-        if "://" not in wanted:
-            # A chunk keeps its source's address, and is read again from other working folders.
-            wanted = str(Path(wanted).expanduser().absolute())
+        wanted = self.source_address if address is None else _absolute(address)
         with self._guard:
             if wanted not in self._sources:
-                self._sources[wanted] = open_source(wanted, self.settings.cameras, per_chunk=self.settings.per_chunk)
+                self._sources[wanted] = open_source(wanted, self.settings.cameras)
             return self._sources[wanted]
 
     def entry(self, role: Role) -> EngineEntry:
@@ -139,28 +160,78 @@ class Platform:
         Raises:
             CheckpointError: a file is not there.
         """
-        from lanepaint_assets.checkpoints.files import file_digest, folder_digest
-
-        digests = {}
-        for checkpoint in (checkpoint for role in roles for checkpoint in self.entry(role).checkpoints):
-            folder, file = self._checkpoint_folder(checkpoint), checkpoint.file_name(self.settings)
-            digests[checkpoint.asset] = folder_digest(folder) if file is None else file_digest(folder / file)
-        return digests
+        return {asset: digest for role in roles for asset, digest in self._digests(self.entry(role)).items()}
 
     def deciding_settings(self, *roles: Role) -> dict[str, JsonValue]:
         """The settings that change the results of each role's engine; none for CPU engines."""
-        names = sorted(name for role in roles for name in self.entry(role).deciding.values())
+        return self._deciding(*(self.entry(role) for role in roles))
+
+    def verifier(self, refined_by: str | None) -> Verifier | None:
+        """The inspector that judges edits which another one has refined.
+
+        Args:
+            refined_by: name of that one, None where an edit was not refined here.
+
+        Returns:
+            The one that the settings name, else `measured`; None where neither is at hand and a different one.
+        """
+        from lanepaint_assets.checkpoints.files import CheckpointError
+
+        for name in dict.fromkeys((self.settings.verifying_inspector, "measured")):
+            if name == refined_by:
+                continue
+            entry = engine_named("inspector", name)
+            try:
+                digests = self._digests(entry)
+            except CheckpointError:
+                continue
+            return Verifier(entry.label, digests, self._deciding(entry), partial(self._inspector_of, entry))
+        return None
+
+    def _digests(self, entry: EngineEntry) -> dict[str, str]:
+        from lanepaint_assets.checkpoints.files import file_digest, folder_digest
+
+        digests = {}
+        for checkpoint in entry.checkpoints:
+            folder, file = self.checkpoint_folder(checkpoint.asset), checkpoint.file_name(self.settings)
+            cache = self.settings.cache_folder
+            read = folder_digest(folder, cache) if file is None else file_digest(folder / file, cache)
+            digests[checkpoint.asset] = read
+        return digests
+
+    def _deciding(self, *entries: EngineEntry) -> dict[str, JsonValue]:
+        names = sorted(name for entry in entries for name in entry.deciding.values())
         return {name: getattr(self.settings, name) for name in names}
 
-    def _checkpoint_folder(self, checkpoint: EngineCheckpoint) -> UPath:
-        return self.store.root / "checkpoints" / CHECKPOINT_FOLDERS[checkpoint.asset]
+    def _inspector_of(self, entry: EngineEntry) -> LaneInspector:
+        if entry == self.entry("inspector"):
+            return self.inspector
+        with self._guard:
+            return cast("LaneInspector", self._build(entry))
+
+    def checkpoint_folder(self, asset: str) -> UPath:
+        """Where a checkpoint is, or belongs."""
+        return self.store.root / "checkpoints" / CHECKPOINT_FOLDERS[asset]
+
+    @contextmanager
+    def told(self, listener: ProgressListener) -> Iterator[Platform]:
+        """Within the context, also tell `listener` of every finished item."""
+        self._listeners.append(listener)
+        try:
+            yield self
+        finally:
+            self._listeners.remove(listener)
 
     def progress_for(self, asset: str) -> Progress | None:
         """What `run_items` tells of one asset's items, or None where nobody listens."""
-        listener = self._progress
-        if listener is None:
+        if not self._listeners:
             return None
-        return lambda done, total, label: listener(asset, done, total, label)
+
+        def tell(done: int, total: int, label: str) -> None:
+            for listener in tuple(self._listeners):
+                listener(asset, done, total, label)
+
+        return tell
 
     @property
     def segmenter(self) -> RoadSegmenter:
@@ -194,21 +265,40 @@ class Platform:
         """The driving model, built once."""
         return cast("Driver", self._engine("driver"))
 
+    def release_driver(self) -> None:
+        """Tell the driver, if there is one yet and it holds anything, that a step has asked its last question."""
+        with self._guard:
+            release = getattr(self._engines.get("driver"), "release", None)
+        if release is not None:
+            release()
+
     def _engine(self, role: Role) -> object:
         with self._guard:
             if role not in self._engines:
-                entry = self.entry(role)
                 # One painter may serve both painter roles, and then reuses what it learnt of a clip.
-                if entry.target not in self._built:
-                    self._built[entry.target] = entry.build(**self._options(entry))
-                self._engines[role] = self._built[entry.target]
+                self._engines[role] = self._build(self.entry(role))
             return self._engines[role]
+
+    def engine_of(self, entry: EngineEntry) -> object:
+        """An engine whatever the settings choose, built once; for checking its checkpoint."""
+        with self._guard:
+            return self._build(entry)
+
+    def _build(self, entry: EngineEntry) -> object:
+        if entry.target not in self._built:
+            self._built[entry.target] = entry.build(**self._options(entry))
+        return self._built[entry.target]
 
     def _options(self, entry: EngineEntry) -> dict[str, object]:
         if not entry.checkpoints:
             return {}
-        folders = {checkpoint.argument: self._checkpoint_folder(checkpoint) for checkpoint in entry.checkpoints}
+        folders = {checkpoint.argument: self.checkpoint_folder(checkpoint.asset) for checkpoint in entry.checkpoints}
         chosen = {
             argument: getattr(self.settings, name) for argument, name in {**entry.deciding, **entry.other}.items()
         }
         return {**folders, "cache": self.settings.cache_folder, **chosen}
+
+
+def _absolute(address: str) -> str:
+    """A chunk keeps its source's address, and is read again from other working folders."""
+    return address if "://" in address else str(Path(address).expanduser().absolute())

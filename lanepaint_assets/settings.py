@@ -52,7 +52,9 @@ class Settings(BaseSettings):
         None, description="Where clips come from: a folder, a bucket or a chunks:// address; default ROOT/input/data."
     )
     cameras: Names = Field(("camera_front_wide_120fov",), description="Cameras to edit, comma separated.")
-    per_chunk: int = Field(100, ge=1, description="Largest number of clips in one chunk.")
+    per_chunk: int = Field(
+        100, ge=1, description="Most clips of one partition, all cameras of a clip counted once; a larger chunk is split."
+    )
     clip_grid: ClipGridName = Field("spec_8fps", description="Frame grid: spec_8fps or model_10hz.")
     frame_limit: int = Field(100, ge=4, description="Most grid frames of a clip.")
 
@@ -61,6 +63,9 @@ class Settings(BaseSettings):
     first_frame_painter: str | None = Field(None, description="Engine that paints first frames.")
     video_painter: str | None = Field(None, description="Engine that paints videos.")
     inspector: str | None = Field(None, description="Engine that measures, captions and judges lane markings.")
+    verifying_inspector: Literal["measured", "qwen2_5_vl"] = Field(
+        "measured", description="Inspector that judges finished edits, where another one refined them."
+    )
     driver: str | None = Field(None, description="Driving model.")
 
     device: str = Field(
@@ -111,11 +116,45 @@ class Settings(BaseSettings):
     fp8: bool = Field(False, description="Inexact: keep the editing transformers' weights in 8-bit floats.")
     judge_temperature: float = Field(0.1, ge=0.0, le=2.0, description="Sampling temperature of Qwen2.5-VL (spec 6).")
 
+    alpamayo_model: Literal["r1", "1.5"] = Field("r1", description="Which release of Alpamayo drives.")
+    alpamayo_python: str | None = Field(
+        None, description="Python interpreter of Alpamayo's own environment; by default it runs in this process."
+    )
+    alpamayo_device: str = Field("auto", pattern=DEVICE, description="Where Alpamayo runs; auto: the first GPU.")
+    alpamayo_temperature: float = Field(0.6, gt=0.0, le=2.0, description="Sampling temperature of its reasoning.")
+    alpamayo_top_p: float = Field(0.98, gt=0.0, le=1.0, description="Share of likely words that it reasons with.")
+    alpamayo_max_tokens: int = Field(256, ge=1, le=4096, description="Longest reasoning, in tokens.")
+    alpamayo_chunk: int = Field(
+        6, ge=1, le=64, description="Samples that it computes at once: fewer take less memory and other random numbers."
+    )
+    alpamayo_timeout_s: float = Field(
+        600.0, gt=0.0, le=86400.0, description="Longest wait for an answer of Alpamayo's own process, in seconds."
+    )
+
     cache: str | None = Field(
         None, description="Folder of this machine for compiled kernels and copies of remote checkpoints."
     )
 
+    checkpoint_check: Literal["load", "header", "off"] | None = Field(
+        None,
+        description="What a new checkpoint must pass before runs are asked for: load (the model computes a small input)"
+        ", header (files complete, heads and configurations read) or off; by default load where the engine's extra and "
+        "a GPU are at hand, else header.",
+    )
+    checkpoint_check_minutes: float = Field(
+        30.0, gt=0.0, description="Longest time that loading a checkpoint for its check may take."
+    )
+    checkpoint_stable_minutes: float = Field(
+        5.0, ge=0.0, description="How long nobody must have touched a new checkpoint before it is taken."
+    )
+
     executor: Literal["in_process", "multiprocess", "k8s"] = Field("in_process", description="Where steps run.")
+    git_commit: str | None = Field(
+        None, pattern=r"^[0-9a-f]{7,40}$", description="Commit of the installed code; tags every run. Set by image builds."
+    )
+    automation_partitions: int = Field(
+        32, ge=1, description="Most partitions of one asset that automation has under way at the same time."
+    )
     workers: int = Field(
         max(1, min(4, os.cpu_count() or 1)), ge=1, description="Items that a CPU engine computes at the same time."
     )
@@ -136,6 +175,12 @@ class Settings(BaseSettings):
     keep_masked_pixels: bool = Field(True, description="Keep source pixels outside the feathered mask.")
 
     samples: int = Field(6, ge=1, le=64, description="Trajectories a driver samples for each arm (K).")
+    edited_camera_only: bool = Field(
+        False, description="Show the driver the edited camera alone, in every arm; not every driver allows it."
+    )
+    positive_control: bool = Field(
+        False, description="Also ask the driver with the edited camera blanked: the largest effect an edit can have."
+    )
     study_seed: int = Field(0, ge=0, description="Seed that all other seeds derive from.")
     training_frames: str = Field(
         "every:2.0", description="Frames of a clip that become training samples, by time, index or difference."

@@ -1,1 +1,1 @@
-"""Model checkpoints as observed things: where they lie and the digest that says whether they changed."""
+"""Model checkpoints: where they lie, whether they are whole and compute, and the versions of them that are in force."""

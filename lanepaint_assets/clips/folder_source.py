@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -20,10 +21,6 @@ from lanepaint_assets.clips.file_tree import Entry, FileTree
 from lanepaint_assets.clips.records import ClipRef, flat_clip_id
 from lanepaint_assets.clips.sources import ChunkListing, ClipSource, ClipSourceError
 from lanepaint_assets.rendering.cameras import RigCamera
-
-# A flat folder may hold any number of files; this many are a chunk of the PhysicalAI-AV data set, and what one GPU step
-# does in less than an hour.
-FLAT_CHUNK_CLIPS = 100
 
 _CHUNK_FOLDER = re.compile(r"^chunk[_-]?(\d+)$", re.IGNORECASE)
 _CAMERA = re.compile(r"^camera_[A-Za-z0-9_-]+$")
@@ -61,18 +58,14 @@ class PlainFiles:
 
 
 class FlatSource(PlainFiles):
-    """A folder of mp4 files, or one file: one camera, chunks of `per_chunk` files by name."""
+    """A folder of mp4 files, or one file: one camera, one chunk of any size."""
 
-    def __init__(self, address: str, tree: FileTree, camera: str, per_chunk: int = FLAT_CHUNK_CLIPS) -> None:
+    def __init__(self, address: str, tree: FileTree, camera: str) -> None:
         super().__init__(address, tree)
         self._camera = camera
-        self._per_chunk = per_chunk
 
     def chunks(self) -> Iterator[ChunkListing]:
-        refs = self._refs()
-        key = chunk_key(PurePosixPath(self._tree.root).stem)
-        for part, start in enumerate(range(0, len(refs), self._per_chunk), start=1):
-            yield ChunkListing(key if part == 1 else f"{key}_part_{part:02d}", refs[start : start + self._per_chunk])
+        yield ChunkListing(chunk_key(PurePosixPath(self._tree.root).stem), self._refs)
 
     def sibling_cameras(self, clip_id: str) -> tuple[ClipRef, ...]:
         return tuple(ref for ref in self._refs() if ref.clip_id == clip_id)
@@ -124,26 +117,20 @@ class CameraFoldersSource(PlainFiles):
         self._chunk_of_clip: dict[str, str] = {}
 
     def chunks(self) -> Iterator[ChunkListing]:
-        """Lists each camera's folder once, then each chunk's folders when it is reached."""
+        """Lists each camera's folder once, then each chunk's folders when its clips are asked for."""
         cameras_of: dict[str, list[str]] = {}
         for camera, path in self._folders.items():
             for folder in chunk_folders(self._tree.entries(path)):
                 cameras_of.setdefault(folder.name, []).append(camera)
         chosen = sorted(cameras_of, key=chunk_order)[self._selection.start : self._selection.end]
         for name in chosen:
-            clips = [
-                ref
-                for camera in cameras_of[name]
-                for ref in self._list(camera, self._folders[camera], name)[: self._selection.per_chunk]
-            ]
-            if clips:
-                yield ChunkListing(chunk_key(name), tuple(sorted(clips, key=lambda ref: ref.item_key)))
+            yield ChunkListing(chunk_key(name), partial(self._clips, name, tuple(cameras_of[name])))
 
     def sibling_cameras(self, clip_id: str) -> tuple[ClipRef, ...]:
         """Looks into the camera folders beside the configured ones; lists chunks until the clip is found."""
         if clip_id not in self._chunk_of_clip:
-            for _ in self.chunks():
-                if clip_id in self._chunk_of_clip:
+            for listing in self.chunks():
+                if any(ref.clip_id == clip_id for ref in listing.clips):
                     break
         chunk = self._chunk_of_clip.get(clip_id)
         if chunk is None:
@@ -156,6 +143,14 @@ class CameraFoldersSource(PlainFiles):
         found = [ref for camera, path in folders.items() for ref in self._list(camera, path, chunk)]
         return tuple(sorted((ref for ref in found if ref.clip_id == clip_id), key=lambda ref: ref.camera))
 
+    def _clips(self, chunk: str, cameras: Sequence[str]) -> tuple[ClipRef, ...]:
+        refs = [
+            ref
+            for camera in cameras
+            for ref in self._list(camera, self._folders[camera], chunk)[: self._selection.per_chunk]
+        ]
+        return tuple(sorted(refs, key=lambda ref: ref.item_key))
+
     def _list(self, camera: str, path: str, chunk: str) -> list[ClipRef]:
         """The clips of a camera's chunk folder, by file name: one listing."""
         refs = [chunk_clip(file, camera) for file in videos(self._tree.entries(f"{path}/{chunk}"))]
@@ -163,28 +158,25 @@ class CameraFoldersSource(PlainFiles):
         return refs
 
 
-def open_folder(address: str, tree: FileTree, cameras: Sequence[str], per_chunk: int | None) -> ClipSource:
+def open_folder(address: str, tree: FileTree, cameras: Sequence[str]) -> ClipSource:
     """Choose between the plain layouts by listing the address.
 
     Raises:
         ClipSourceError: none of them is there.
     """
-    if per_chunk is not None and per_chunk < 1:
-        raise ClipSourceError(f"per_chunk must be at least 1, not {per_chunk}")
-    flat_size = per_chunk or FLAT_CHUNK_CLIPS
     single = tree.stat(tree.root)
     if single is not None:
         if not is_video_name(single.name):
             raise ClipSourceError(f"source {address!r} is a file, but not an mp4; name an mp4 file or a folder of them")
-        return FlatSource(address, tree, cameras[0], flat_size)
+        return FlatSource(address, tree, cameras[0])
     folders = {camera: f"{tree.root}/{camera}" for camera in cameras}
     if any(chunk_folders(tree.entries(path)) for path in folders.values()):
-        return CameraFoldersSource(address, tree, folders, ChunkSelection(per_chunk=per_chunk))
+        return CameraFoldersSource(address, tree, folders)
     entries = tree.entries(tree.root)
     if chunk_folders(entries):
-        return open_camera_folder(address, tree, cameras, ChunkSelection(per_chunk=per_chunk))
+        return open_camera_folder(address, tree, cameras, ChunkSelection())
     if videos(entries):
-        return FlatSource(address, tree, cameras[0], flat_size)
+        return FlatSource(address, tree, cameras[0])
     raise ClipSourceError(_nothing_found(address, cameras, entries))
 
 

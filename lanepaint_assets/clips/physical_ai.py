@@ -23,7 +23,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,10 +106,9 @@ class PhysicalAISource:
                 f"{', '.join(self._all_cameras)}"
             )
         for chunk in sorted(int(number) for number in valid["chunk"].unique()):
-            clip_ids = sorted(str(clip) for clip in valid.index[valid["chunk"] == chunk])
-            refs = [ref for camera in self._cameras for ref in self._refs(chunk, camera, clip_ids)]
-            if refs:
-                yield ChunkListing(f"chunk_{chunk:04d}", tuple(sorted(refs, key=lambda ref: ref.item_key)))
+            if any(self._has_archive(chunk, camera) for camera in self._cameras):
+                clip_ids = sorted(str(clip) for clip in valid.index[valid["chunk"] == chunk])
+                yield ChunkListing(f"chunk_{chunk:04d}", partial(self._clips, chunk, clip_ids))
 
     @contextmanager
     def open_video(self, ref: ClipRef) -> Iterator[Path]:
@@ -220,6 +219,15 @@ class PhysicalAISource:
         revision = hashlib.sha1(str(self._mirror.resolve()).encode(), usedforsecurity=False).hexdigest()
         (folder / revision).symlink_to(self._mirror.resolve(), target_is_directory=True)
         return Path(self._cache.name), revision
+
+    def _has_archive(self, chunk: int, camera: str) -> bool:
+        if camera not in self._all_cameras:
+            return False
+        return (self._mirror / self._data_set.features.get_chunk_feature_filename(chunk, camera)).is_file()
+
+    def _clips(self, chunk: int, clip_ids: Sequence[str]) -> tuple[ClipRef, ...]:
+        refs = [ref for camera in self._cameras for ref in self._refs(chunk, camera, clip_ids)]
+        return tuple(sorted(refs, key=lambda ref: ref.item_key))
 
     def _refs(self, chunk: int, camera: str, clip_ids: Sequence[str]) -> Iterator[ClipRef]:
         """The videos of one camera in one chunk; none where the camera or its zip is not in the mirror."""

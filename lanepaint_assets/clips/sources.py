@@ -6,9 +6,10 @@ Called by the commands and assets that register chunks and open clips. Layouts l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -26,10 +27,19 @@ class ClipSourceError(ValueError):
 
 @dataclass(frozen=True)
 class ChunkListing:
-    """What a source proposes as one `clip_chunk` partition: a valid key and its clips, sorted by item key."""
+    """A chunk of a source: its key, and how its clips are listed."""
 
     key: str
-    clips: tuple[ClipRef, ...]
+    list_clips: Callable[[], tuple[ClipRef, ...]]
+
+    @cached_property
+    def clips(self) -> tuple[ClipRef, ...]:
+        """All clips, sorted by item key; listed when first asked for, so that one bad chunk hides no other.
+
+        Raises:
+            ClipSourceError: a name or an archive in this chunk is wrong.
+        """
+        return self.list_clips()
 
 
 class ClipSource(Protocol):
@@ -41,7 +51,7 @@ class ClipSource(Protocol):
         ...
 
     def chunks(self) -> Iterator[ChunkListing]:
-        """Chunks in sorted order, each listed only when it is asked for: a caller that stops, stops the listing."""
+        """Chunks in sorted order; the clips of each are listed only when they are asked for."""
         ...
 
     def open_video(self, ref: ClipRef) -> AbstractContextManager[Path]:
@@ -78,8 +88,6 @@ def open_source(
     address: str,
     cameras: Sequence[str],
     storage_options: Mapping[str, object] | None = None,
-    *,
-    per_chunk: int | None = None,
 ) -> ClipSource:
     """Find out what lies at `address` and open it.
 
@@ -91,8 +99,6 @@ def open_source(
         address: a local path or an fsspec URL.
         cameras: configured cameras, most important first. Flat folders and single files count as the first one.
         storage_options: passed to fsspec.
-        per_chunk: most clips of a flat folder's chunk (a larger folder is split into `<key>`, `<key>_part_02`, ...) or
-            of each camera in a chunk folder. The query of a `chunks://` address has its own.
 
     Raises:
         ClipSourceError: no cameras, a wrong `chunks://` query, or nothing at the address that is understood.
@@ -111,4 +117,4 @@ def open_source(
     physical = physical_ai.find_mirror(tree)
     if physical is not None:
         return physical_ai.PhysicalAISource(address, physical, cameras)
-    return folder_source.open_folder(address, tree, cameras, per_chunk)
+    return folder_source.open_folder(address, tree, cameras)

@@ -1,15 +1,20 @@
-"""What `raw_clips` does, without Dagster: probe every clip of a chunk and keep one row of facts for each."""
+"""What `raw_clips` does, without Dagster: probe every clip of a chunk and keep one row of facts for each; and how its
+source has changed since."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
 import pandas as pd
 
 from lanepaint_assets.chunk_reader import FACTS_FILE
-from lanepaint_assets.clips.records import ClipRef
+from lanepaint_assets.clips.records import ChunkMembership, ClipRef
 from lanepaint_assets.platform import Platform
+from lanepaint_assets.settings import Settings
 from lanepaint_assets.store.fingerprint import fingerprint
 from lanepaint_assets.store.items import ItemError, ItemOutput, ItemTask, PartitionOutcome, run_items
 
@@ -36,19 +41,7 @@ def make_raw_clips(platform: Platform, chunk: str, run_id: str) -> PartitionOutc
         tasks.append(
             ItemTask(
                 key=key,
-                fingerprint=fingerprint(
-                    asset="raw_clips",
-                    item_key=key,
-                    upstream={},
-                    engine=None,
-                    params={
-                        "algorithm": RAW_CLIPS_VERSION,
-                        "etag": refs[key].etag,
-                        "size": refs[key].size,
-                        "clip_grid": settings.clip_grid,
-                        "frame_limit": settings.frame_limit,
-                    },
-                ),
+                fingerprint=clip_fingerprint(settings, refs[key]),
                 blocked=f"{registered.uri} does not exist any more" if current is None else None,
             )
         )
@@ -72,6 +65,7 @@ def make_raw_clips(platform: Platform, chunk: str, run_id: str) -> PartitionOutc
                 "has_egomotion": facts.has_egomotion,
                 "has_calibration": facts.has_calibration,
                 "size": facts.ref.size,
+                "etag": facts.ref.etag,
             },
             timings_s={"probe": perf_counter() - started},
         )
@@ -86,6 +80,78 @@ def make_raw_clips(platform: Platform, chunk: str, run_id: str) -> PartitionOutc
         workers=settings.workers,
         progress=platform.progress_for("raw_clips"),
     )
+
+
+def clip_fingerprint(settings: Settings, ref: ClipRef) -> str:
+    """What a clip's row of `raw_clips` is made from."""
+    return fingerprint(
+        asset="raw_clips",
+        item_key=ref.item_key,
+        upstream={},
+        engine=None,
+        params={
+            "algorithm": RAW_CLIPS_VERSION,
+            "etag": ref.etag,
+            "size": ref.size,
+            "clip_grid": settings.clip_grid,
+            "frame_limit": settings.frame_limit,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class SourceChange:
+    """A chunk whose files in the source are not those that its `raw_clips` were made from.
+
+    Attributes:
+        chunk: its key.
+        changed: item keys of clips with another size or etag, or that are there again.
+        vanished: item keys of clips that are gone.
+        mark: tells this change from every other of the chunk, also from the same one at another time.
+    """
+
+    chunk: str
+    changed: tuple[str, ...]
+    vanished: tuple[str, ...]
+    mark: str
+
+
+def source_change(
+    platform: Platform, membership: ChunkMembership, listed: Mapping[str, ClipRef]
+) -> SourceChange | None:
+    """Compare a chunk's `raw_clips` with its source; None where nothing changed or nothing was made yet.
+
+    Settings and versions do not count: what they make stale, a person backfills.
+
+    Args:
+        listed: the clips that the source lists now, by uri. A clip that is not listed is looked for by itself.
+    """
+    rows = platform.store.manifest("raw_clips", membership.key).rows
+    changed, vanished, told = [], [], []
+    for registered in membership.clips:
+        row = rows.get(registered.item_key)
+        if row is None:
+            continue
+        current = listed.get(registered.uri) or platform.source(membership.source).current_ref(registered)
+        if current is None:
+            if row.status in ("retired", "failed"):
+                continue
+            vanished.append(row.key)
+        elif row.status == "failed":
+            if row.fingerprint == clip_fingerprint(platform.settings, current):
+                continue
+            changed.append(row.key)
+        else:
+            made_from = (row.facts.get("etag", registered.etag), row.facts.get("size", registered.size))
+            if row.status != "retired" and made_from == (current.etag, current.size):
+                continue
+            changed.append(row.key)
+        now = "gone" if current is None else f"{current.size} {current.etag}"
+        told.append(f"{row.key}\0{row.run_id} {row.status}\0{now}")
+    if not told:
+        return None
+    mark = hashlib.sha256("\0".join(told).encode()).hexdigest()[:16]
+    return SourceChange(membership.key, tuple(changed), tuple(vanished), mark)
 
 
 def clip_table(outcome: PartitionOutcome) -> pd.DataFrame:

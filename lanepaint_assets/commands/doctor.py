@@ -8,27 +8,26 @@ import platform as machine
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
-from lanepaint_assets.checkpoints.digest import ABSENT, CHECKPOINT_FOLDERS, CheckpointState, checkpoint_state
+from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
+from lanepaint_assets.checkpoints.observation import Look, look_at
+from lanepaint_assets.checkpoints.sensors import OBSERVE_INPUTS
 from lanepaint_assets.clips.sources import ClipSourceError
 from lanepaint_assets.commands.launch import Session
-from lanepaint_assets.engines import ENGINES, EngineEntry, chosen_engine, install_command
+from lanepaint_assets.engines import (
+    ENGINES,
+    EXTRA_MODULES,
+    EngineEntry,
+    chosen_engine,
+    install_command,
+    missing_modules,
+)
+from lanepaint_assets.evaluation.alpamayo.worker import RELEASES
 from lanepaint_assets.jobs import sensor_states
 from lanepaint_assets.partitions import registered_chunks
 from lanepaint_assets.settings import PREFIX, Settings
-
-# One module of each extra tells whether the extra is installed.
-EXTRA_MODULES = {
-    "cpu": ("av", "cv2", "numba", "physical_ai_av", "scipy"),
-    "ui": ("dagster_webserver",),
-    "sam2": ("sam2", "torch"),
-    "videopainter": ("diffusers", "torch", "transformers"),
-    "qwen": ("torch", "transformers"),
-    "train": ("diffusers", "peft", "torch"),
-    "gcs": ("dagster_gcp", "gcsfs"),
-    "k8s": ("dagster_k8s",),
-    "postgres": ("dagster_postgres",),
-}
+from lanepaint_assets.store.observed import ABSENT, last_observed
 
 
 def examine(session: Session, say: Callable[[str], None]) -> bool:
@@ -40,8 +39,8 @@ def examine(session: Session, say: Callable[[str], None]) -> bool:
     say(f"Chunks registered: {len(registered_chunks(session.instance))}")
     say("")
     say("Extras")
-    for extra, modules in EXTRA_MODULES.items():
-        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    for extra in EXTRA_MODULES:
+        missing = missing_modules(extra)
         say(
             f"  {extra:<13} installed"
             if not missing
@@ -50,22 +49,18 @@ def examine(session: Session, say: Callable[[str], None]) -> bool:
     say("")
     say("Engines (* chosen)")
     able = True
-    folders = session.platform.store.root / "checkpoints"
-    checkpoints = {name: checkpoint_state(folders / folder) for name, folder in CHECKPOINT_FOLDERS.items()}
+    now = datetime.now(UTC)
+    checkpoints = {name: look_at(session.platform, name, now) for name in CHECKPOINT_FOLDERS}
     for entry in ENGINES:
         chosen = chosen_engine(settings, entry.role) == entry
-        lacking = _lacking(entry, checkpoints)
+        lacking = _lacking(entry, settings, checkpoints)
         able &= lacking is None or not chosen
         say(f"  {'*' if chosen else ' '} {entry.role:<20} {entry.label:<20} {lacking or 'ready'}")
     say("")
     say("Checkpoints")
-    for name, folder in CHECKPOINT_FOLDERS.items():
-        state = checkpoints[name]
-        say(
-            f"  {name:<31} absent (checkpoints/{folder}); CPU engines need none"
-            if state.digest == ABSENT
-            else f"  {name:<31} {state.files} files, {state.size / 1e9:.1f} GB"
-        )
+    for name in CHECKPOINT_FOLDERS:
+        say(f"  {name:<31} {_told(session, checkpoints[name])}")
+    say(f"  observed while the Dagster daemon runs; now: dagster job launch -j {OBSERVE_INPUTS} -w workspace.yaml")
     say("")
     say("Sensors")
     for name, running in sensor_states(session.instance).items():
@@ -81,12 +76,50 @@ def examine(session: Session, say: Callable[[str], None]) -> bool:
     return able
 
 
-def _lacking(entry: EngineEntry, checkpoints: Mapping[str, CheckpointState]) -> str | None:
+def _told(session: Session, look: Look) -> str:
+    """State of a checkpoint, what is wrong with it, and what runs are asked for meanwhile."""
+    listing = look.listing
+    if look.condition == "absent":
+        return f"absent (checkpoints/{CHECKPOINT_FOLDERS[look.asset]}); CPU engines need none"
+    size = f"{len(listing.files)} files, {listing.size / 1e9:.1f} GB"
+    if look.condition == "fine":
+        return f"{size}, fine"
+    last = last_observed(session.platform.store, look.asset)
+    in_force = "none was taken before" if last is None or last.version == ABSENT else "the one before stays in force"
+    if look.problem is not None:
+        condition, problem = look.condition, look.problem
+    elif last is not None and last.mark == listing.mark and last.problem is not None:
+        condition, problem = "refused", last.problem
+    else:
+        return f"{size}, complete; its check comes with the next observation"
+    # The folder is in the line of every absent one; here it would hide the file.
+    return f"{size}, {condition}: {problem.replace(f'{listing.folder}/', '')}; {in_force}"
+
+
+def _lacking(entry: EngineEntry, settings: Settings, checkpoints: Mapping[str, Look]) -> str | None:
     """What an engine needs before it can be used; None where it is ready."""
-    if any(importlib.util.find_spec(name) is None for name in EXTRA_MODULES[entry.extra]):
+    if entry.extra == "alpamayo":
+        lacking = _lacking_of_alpamayo(settings)
+        if lacking is not None:
+            return lacking
+    elif missing_modules(entry.extra):
         return f"needs {install_command(entry.extra)}"
-    absent = [needed.asset for needed in entry.checkpoints if checkpoints[needed.asset].digest == ABSENT]
+    absent = [needed.asset for needed in entry.checkpoints if checkpoints[needed.asset].condition == "absent"]
+    partial = [needed.asset for needed in entry.checkpoints if checkpoints[needed.asset].condition == "incomplete"]
+    if partial:
+        return f"needs all of its {' and '.join(partial)}"
     return f"needs its {' and '.join(absent)}" if absent else None
+
+
+def _lacking_of_alpamayo(settings: Settings) -> str | None:
+    """It may run in another Python environment, and no registry has its package."""
+    if settings.alpamayo_python is not None:
+        found = shutil.which(settings.alpamayo_python)
+        return None if found else f"needs an interpreter; {PREFIX}ALPAMAYO_PYTHON names none"
+    package = RELEASES[settings.alpamayo_model].package
+    if importlib.util.find_spec(package) is not None:
+        return None
+    return f"needs {package}, best in an environment of its own that {PREFIX}ALPAMAYO_PYTHON names"
 
 
 def _turn_on(sensor: str) -> str:

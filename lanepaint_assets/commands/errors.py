@@ -13,6 +13,8 @@ def person_errors() -> tuple[type[Exception], ...]:
     from lanepaint_assets.clips.probing import InvalidClipError
     from lanepaint_assets.clips.sources import ClipSourceError
     from lanepaint_assets.editing.catalogue import CatalogueError, PromptSelectionError
+    from lanepaint_assets.evaluation.rerun_recording import RerunMissingError
+    from lanepaint_assets.evaluation.vis_data import VisDataError
     from lanepaint_assets.segmentation.outputs import MasksFileError
     from lanepaint_assets.segmentation.vp_folder import VideoPainterFolderError
     from lanepaint_assets.settings import SettingsError
@@ -35,9 +37,11 @@ def person_errors() -> tuple[type[Exception], ...]:
         MissingUpstreamError,
         PictureError,
         PromptSelectionError,
+        RerunMissingError,
         SamplesFileError,
         SettingsError,
         StepError,
         StoreError,
         VideoPainterFolderError,
+        VisDataError,
     )

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanepaint_assets.chunk_reader import SIDECAR_FILE, ChunkReader
+from lanepaint_assets.clips.frame_sidecar import FrameSidecar
 from lanepaint_assets.clips.records import CHUNK_KEY, ChunkMembership
 from lanepaint_assets.clips.sources import open_source
 from lanepaint_assets.clips.steps import make_raw_clips
@@ -52,6 +53,7 @@ EXPORTED = (
     "vp_inputs",
     "edited_videos",
     "edited_trajectories",
+    "video_quality",
     "trajectory_videos",
     "trajectory_reports",
 )
@@ -145,6 +147,7 @@ def import_results(session: Session, folder: Path, chunk: str, prompt: str | Non
             f"{', '.join(strangers)} of {folder} are no clips of chunk {chunk} ({', '.join(sorted(known))}); "
             "import them into a chunk of their own"
         )
+    _refuse_unknown_clips(edits, known, chunk)
     masks = _enter(
         session,
         chunk,
@@ -214,6 +217,17 @@ def _found_edits(session: Session, folder: Path, prompt: str | None) -> list[Fou
             )
         found.append(FoundEdit(session.platform.catalogue[key].key, name, path))
     return found
+
+
+def _refuse_unknown_clips(edits: Sequence[FoundEdit], known: set[str], chunk: str) -> None:
+    strangers = [edit for edit in edits if f"{edit.name.clip_id}.{edit.name.camera}" not in known]
+    if strangers:
+        named = strangers[0].name
+        more = f" (and {len(strangers) - 1} more)" if len(strangers) > 1 else ""
+        raise CommandError(
+            f"{strangers[0].path}{more} is an edit of clip {named.clip_id!r}, camera {named.camera!r}, which chunk "
+            f"{chunk} does not hold ({', '.join(sorted(known))}); rename it after its clip, or move it out of the tree"
+        )
 
 
 def _register(session: Session, chunk: str, inputs: dict[str, VideoPainterItem]) -> None:
@@ -286,7 +300,6 @@ def _first_copier(items: EditItems, edits: dict[str, FoundEdit]) -> Compute:
 
 def _edit_copier(items: EditItems, edits: dict[str, FoundEdit]) -> Compute:
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
-        from lanepaint_assets.clips.frame_sidecar import FrameSidecar
         from lanepaint_assets.rendering.previews import before_after
 
         edit = edits[task.key]
@@ -302,15 +315,44 @@ def _edit_copier(items: EditItems, edits: dict[str, FoundEdit]) -> Compute:
 
 
 def _edited_frames(items: EditItems, key: str, edit: FoundEdit) -> NDArray[np.uint8]:
-    """All frames of an imported edited video, checked against its clip."""
+    """All frames of an imported edited video, checked against its clip and against the sidecar beside it, if any."""
     from lanepaint_assets.clips.decoding import read_all_frames
+    from lanepaint_assets.clips.video_file import InvalidClipError
 
-    clip = items.reader.frames(items.by_key[key].clip_key).frames
-    frames = read_all_frames(edit.path)
+    sidecar = _sidecar(edit)
+    shown = items.reader.frames(items.by_key[key].clip_key)
+    clip, grid = shown.frames, shown.grid
+    try:
+        frames = read_all_frames(edit.path)
+    except InvalidClipError as error:
+        raise ItemError(f"{edit.path}: {error}") from error
     height, width = clip.shape[1:3]
     if len(frames) > len(clip) or frames.shape[1] < height or frames.shape[2] < width:
         raise ItemError(
             f"{edit.path.name} has {len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}, its clip "
             f"{len(clip)} of {width}x{height}; import the edited video alone, at the clip's size"
         )
+    if sidecar is not None and len(sidecar) != len(frames):
+        raise ItemError(
+            f"{edit.path.name} has {len(frames)} frames, but {SIDECAR_FILE} beside it {len(sidecar)} entries: which "
+            "moments they show cannot be told; export both again, or remove a sidecar that belongs to another video"
+        )
+    # The clip of an imported tree has a clock of its own, so times count from the first frame.
+    times_us = grid.timestamps_us[: len(frames)] - grid.timestamps_us[0]
+    if sidecar is not None and not np.array_equal(sidecar.timestamps_us - sidecar.timestamps_us[0], times_us):
+        raise ItemError(
+            f"{SIDECAR_FILE} beside {edit.path.name} is of another frame grid than its clip's first {len(frames)} "
+            "frames; set LANEPAINT_CLIP_GRID to the one that the edit was made with, or import its clip too"
+        )
     return frames[:, :height, :width]
+
+
+def _sidecar(edit: FoundEdit) -> FrameSidecar | None:
+    """The sidecar that lies beside an edited video; other tools write none."""
+    path = edit.path.with_name(SIDECAR_FILE)
+    if not path.is_file():
+        return None
+    try:
+        return FrameSidecar.from_json(path.read_bytes(), str(path))
+    except ValueError as error:
+        raise ItemError(str(error)) from error

@@ -1,8 +1,10 @@
 """The `editing` group: the prompt catalogue, judged first frames, edited videos."""
 
+from datetime import UTC, datetime
+
 import dagster as dg
 
-from lanepaint_assets.editing.loras import catalogue_version, promoted_fingerprints
+from lanepaint_assets.editing.catalogue_observation import observe_catalogue
 from lanepaint_assets.editing.steps import (
     BEFORE_AFTER_FILE,
     EDITED_VIDEOS_VERSION,
@@ -42,26 +44,34 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsse
                 kinds={"yaml"},
                 description=(
                     "The edit prompts in force: the built-in five, those of LANEPAINT_PROMPT_FILE, and the two control "
-                    "prompts, with the LoRA promoted for each lane style. The data version is a digest of both."
+                    "prompts, with the LoRA promoted for each lane style. The data version is a digest of both; while "
+                    "a file cannot be used the one before stays, and the metadata says why."
                 ),
             )
         ],
     )
-    def observe_prompt_catalogue(platform: dg.ResourceParam[Platform]) -> dg.ObserveResult:
-        catalogue = platform.catalogue
-        loras = promoted_fingerprints(platform.store, catalogue)
+    def observe_prompt_catalogue(
+        context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.ObserveResult:
+        observation = observe_catalogue(platform, datetime.now(UTC))
+        state = observation.state
+        adapted = observation.with_lora
         listing = "\n".join(
-            f"- `{prompt.key}`: {prompt.instruction}" + (" (LoRA)" if prompt.lora_style in loras else "")
-            for prompt in catalogue.prompts
+            f"- `{prompt.key}`: {prompt.instruction}" + (" (LoRA)" if prompt.lora_style in adapted else "")
+            for prompt in observation.prompts
         )
+        metadata: dict[str, dg.RawMetadataValue] = {
+            "prompts": dg.MetadataValue.md(listing),
+            "count": len(observation.prompts),
+            "loras": len(observation.with_lora),
+            "in_force_since": dg.MetadataValue.timestamp(state.published),
+        }
+        if state.problem is not None and state.since is not None:
+            context.log.warning(state.problem)
+            metadata["problem"] = state.problem
+            metadata["kept_back_since"] = dg.MetadataValue.timestamp(state.since)
         return dg.ObserveResult(
-            asset_key="prompt_catalogue",
-            data_version=dg.DataVersion(catalogue_version(catalogue, loras)),
-            metadata={
-                "prompts": dg.MetadataValue.md(listing),
-                "count": len(catalogue.prompts),
-                "loras": len(loras),
-            },
+            asset_key="prompt_catalogue", data_version=dg.DataVersion(state.version), metadata=metadata
         )
 
     @dg.asset(

@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from lanepaint_assets.editing.refinement import FirstFrameRequest, Refinement
     from lanepaint_assets.rendering.mask_edges import MaskEdges
 
-# Raise when the refinement loop, the composite or the encoding changes.
+# Raise when the refinement loop, the composite, the encoding or what is measured of them changes.
 FIRST_FRAMES_VERSION = "2"
-EDITED_VIDEOS_VERSION = "1"
+EDITED_VIDEOS_VERSION = "2"
 
 # First frames that models work on together. A change of model costs seconds (23 GiB over the bus), an iteration of so
 # many pictures minutes. Their clips are held in host memory meanwhile: at 1080p each takes 0.8 GiB with its masks.
@@ -397,6 +397,7 @@ def _edited_video(
     from lanepaint_assets.clips.frame_sidecar import FrameSidecar
     from lanepaint_assets.editing.compositing import composite_video
     from lanepaint_assets.rendering.previews import before_after
+    from lanepaint_assets.rendering.region_quality import RawQuality, raw_quality
 
     clip_key, prompt = edit.clip_key, edit.prompt
     started = perf_counter()
@@ -404,11 +405,16 @@ def _edited_video(
     grid = items.reader.frames(clip_key).grid
     loaded = perf_counter()
     notes: tuple[str, ...] = ()
+    raw = RawQuality(inside=None, outside=None, reason="nothing was painted")
     if prompt.key != ROUNDTRIP:
         instruction = items.instruction(clip_key, prompt, _caption(first))
         painted = items.platform.video_painter.paint_video(scene, first_frame, instruction)
         notes = items.platform.video_painter.notes(scene, instruction)
+        raw = RawQuality(
+            inside=None, outside=None, reason="nothing was composited: the video is as the painter gave it"
+        )
         if items.edges is not None:
+            raw = raw_quality(scene.frames, painted, scene.paint_masks, items.edges)
             painted = composite_video(scene.frames, painted, scene.paint_masks, items.edges)
     else:
         painted = scene.frames
@@ -423,6 +429,7 @@ def _edited_video(
             "verdict": first.facts.get("verdict"),
             "notes": "; ".join(notes),
             "changed_share": round(_changed_share(scene.frames, painted), 5),
+            "raw_quality": raw.model_dump(),
         },
         timings_s={"load": loaded - started, "paint": done - loaded, "encode": perf_counter() - done},
     )

@@ -6,16 +6,18 @@ import dagster as dg
 import pandas as pd
 
 from lanepaint_assets.engines import chosen_engine
-from lanepaint_assets.evaluation.report_steps import (
-    LEADERBOARD_FILE,
-    METRICS_FILE,
+from lanepaint_assets.evaluation.leaderboard_steps import (
+    LEADERBOARD_PAGE,
+    LEADERBOARD_TABLE,
     PROMPT_LEADERBOARD_VERSION,
+    make_prompt_leaderboard,
+)
+from lanepaint_assets.evaluation.quality_steps import VIDEO_QUALITY_VERSION, make_video_quality, mean_figures
+from lanepaint_assets.evaluation.report_steps import (
+    METRICS_FILE,
     REPORT_FILE,
     TRAJECTORY_REPORTS_VERSION,
-    TRAJECTORY_VIDEOS_VERSION,
-    make_prompt_leaderboard,
     make_trajectory_reports,
-    make_trajectory_videos,
 )
 from lanepaint_assets.evaluation.trajectory_steps import (
     EDITED_TRAJECTORIES_VERSION,
@@ -23,6 +25,7 @@ from lanepaint_assets.evaluation.trajectory_steps import (
     make_edited_trajectories,
     make_original_trajectories,
 )
+from lanepaint_assets.evaluation.video_steps import TRAJECTORY_VIDEOS_VERSION, make_trajectory_videos
 from lanepaint_assets.materialization import (
     PromptSelection,
     as_result,
@@ -87,6 +90,29 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         partitions_def=CLIP_CHUNK,
         group_name=GROUP,
         owners=OWNERS,
+        kinds={"json"},
+        deps=["edited_videos", "first_frames", "vp_inputs", "raw_clips", "qwen_vl_checkpoint"],
+        code_version=VIDEO_QUALITY_VERSION,
+        check_specs=item_checks("video_quality"),
+        description=(
+            "How good each edited video is inside and outside the painted region, whether its paint moves as the road "
+            "does, and what an inspector says that did not refine it. A CPU step."
+        ),
+    )
+    def video_quality(
+        context: dg.AssetExecutionContext, config: PromptSelection, platform: dg.ResourceParam[Platform]
+    ) -> dg.MaterializeResult:
+        run = run_name(context)
+        with clear_failures():
+            outcome = make_video_quality(platform, context.partition_key, run, config.prompts)
+        engines = sorted({row.engine for row in outcome.rows if row.engine is not None})
+        figures = {name: dg.MetadataValue.float(value) for name, value in mean_figures(outcome).items()}
+        return as_result(platform, "video_quality", outcome, run=run, engines=engines, extra=figures)
+
+    @dg.asset(
+        partitions_def=CLIP_CHUNK,
+        group_name=GROUP,
+        owners=OWNERS,
         kinds={"video"},
         deps=["edited_trajectories", "edited_videos"],
         code_version=TRAJECTORY_VIDEOS_VERSION,
@@ -106,7 +132,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         group_name=GROUP,
         owners=OWNERS,
         kinds={"html", "parquet"},
-        deps=["edited_trajectories", "trajectory_videos"],
+        deps=["edited_trajectories", "trajectory_videos", "video_quality"],
         code_version=TRAJECTORY_REPORTS_VERSION,
         check_specs=item_checks("trajectory_reports"),
         description="One self-contained HTML page, one text and one Parquet table over all items of the chunk.",
@@ -125,14 +151,14 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             engines=[driver.label],
             extra={
                 **_table(platform, outcome, METRICS_FILE, "metrics"),
-                **_report_link(platform, outcome),
+                **_page_link(platform, outcome, REPORT_FILE, "report"),
             },
         )
 
     @dg.asset(
         group_name=GROUP,
         owners=OWNERS,
-        kinds={"parquet"},
+        kinds={"html", "parquet"},
         deps=[dg.AssetDep("trajectory_reports", partition_mapping=dg.AllPartitionMapping())],
         code_version=PROMPT_LEADERBOARD_VERSION,
         check_specs=item_checks("prompt_leaderboard"),
@@ -148,23 +174,30 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             "prompt_leaderboard",
             outcome,
             run=run,
-            extra=_table(platform, outcome, LEADERBOARD_FILE, "leaderboard"),
+            extra={
+                **_table(platform, outcome, LEADERBOARD_TABLE, "leaderboard"),
+                **_page_link(platform, outcome, LEADERBOARD_PAGE, "page"),
+            },
         )
 
     return [
         original_trajectories,
         edited_trajectories,
+        video_quality,
         trajectory_videos,
         trajectory_reports,
         prompt_leaderboard,
     ]
 
 
-def _report_link(platform: Platform, outcome: PartitionOutcome) -> dict[str, dg.PathMetadataValue]:
+def _page_link(
+    platform: Platform, outcome: PartitionOutcome, file_name: str, name: str
+) -> dict[str, dg.PathMetadataValue]:
+    """Where an HTML page of the outcome's one row lies."""
     row = outcome.rows[0]
     if row.status != "ok":
         return {}
-    return {"report": dg.MetadataValue.path(str(platform.store.file_path(row, REPORT_FILE)))}
+    return {name: dg.MetadataValue.path(str(platform.store.file_path(row, file_name)))}
 
 
 def _table(

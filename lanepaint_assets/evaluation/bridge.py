@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from lanepaint_assets.clips.egomotion import Egomotion
     from lanepaint_assets.clips.records import ClipGridName
+    from lanepaint_assets.evaluation.driver import Driver
     from lanepaint_assets.rendering.cameras import RigCamera
 
     Float = NDArray[np.float64]
@@ -36,6 +37,10 @@ MAX_FRAME_AGE_US = 250_000
 # Velocity for extending a short history: long enough to average out pose noise, short against a change of speed.
 EXTENSION_BASE_US = 500_000
 
+# Mid grey: no marking, no edge, and the mean that picture encoders subtract. Black would be night or a failed camera,
+# to which a driving model may have been trained to react.
+BLANK_LEVEL = 128
+
 OFF_DISTRIBUTION_NOTE = (
     "frames are 0.125 s apart (spec_8fps); driving models were trained on 0.1 s: use clip_grid=model_10hz to publish"
 )
@@ -43,6 +48,10 @@ OFF_DISTRIBUTION_NOTE = (
 
 class BridgeError(ValueError):
     """A clip, a camera or an edited video does not fit the moment; its item fails with this reason."""
+
+
+class CameraModeError(BridgeError):
+    """The driver does not allow the cameras that the settings ask for: no item can be made."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +188,7 @@ def driver_moment(
         views: what each camera saw. Cameras outside `driver_cameras` are left out; those of the driver that were not
             recorded may be missing, except the edited one.
         ego: the vehicle's motion on the same clock.
-        driver_cameras: the cameras that the driver sees.
+        driver_cameras: the cameras that the driver is given (`cameras_shown`).
 
     Raises:
         BridgeError: the driver does not see the edited camera, or a camera has no frame for one of the four times.
@@ -237,6 +246,35 @@ def replace_camera(
     original = moment.frames[camera]
     resized = resize_bilinear(picked, width=original.shape[2], height=original.shape[1])
     return replace(moment, frames=MappingProxyType({**moment.frames, camera: resized}))
+
+
+def blanked(moment: DriverInput, camera: str) -> DriverInput:
+    """The same moment with nothing to see in one camera: all of its pixels mid grey.
+
+    Raises:
+        BridgeError: the driver does not see the camera.
+    """
+    _refuse_unseen(camera, tuple(moment.frames))
+    frames = np.full_like(moment.frames[camera], BLANK_LEVEL)
+    return replace(moment, frames=MappingProxyType({**moment.frames, camera: frames}))
+
+
+def cameras_shown(driver: Driver, edited_camera: str, edited_camera_only: bool) -> tuple[str, ...]:
+    """The cameras that the driver is given, in every arm.
+
+    Raises:
+        BridgeError: it does not see the edited camera.
+        CameraModeError: it is to see the edited camera alone and does not allow that.
+    """
+    _refuse_unseen(edited_camera, driver.cameras)
+    if not edited_camera_only:
+        return driver.cameras
+    if not driver.accepts_one_camera:
+        raise CameraModeError(
+            f"the driver {driver.name} {driver.version} needs all of its cameras ({', '.join(driver.cameras)}), so it "
+            "cannot be shown the edited one alone; unset LANEPAINT_EDITED_CAMERA_ONLY, or choose another driver"
+        )
+    return (edited_camera,)
 
 
 def resize_bilinear(frames: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

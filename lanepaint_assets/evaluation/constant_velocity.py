@@ -34,6 +34,10 @@ class ConstantVelocityDriver:
         """The cameras that may be edited; it looks at none, so that a control arm runs through the same bridge."""
         return self._cameras
 
+    @property
+    def accepts_one_camera(self) -> bool:
+        return True
+
     def predict(self, moment: DriverInput, seeds: tuple[int, ...]) -> DriverOutput:
         state = measure_ego_state(moment.history_xyz_m, moment.history_rotation)
         times_s = STEP_S * np.arange(1, FUTURE_STEPS + 1, dtype=np.float64)

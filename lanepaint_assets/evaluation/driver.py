@@ -1,4 +1,7 @@
-"""The `Driver` role: what a driving model is given and what it answers."""
+"""The `Driver` role: what a driving model is given and what it answers, and the one door through which it is asked.
+
+Engines implement `Driver`; everything else calls `ask`, so that no unchecked answer gets further. No metrics here.
+"""
 
 from __future__ import annotations
 
@@ -42,18 +45,32 @@ class DriverInput:
 
 @dataclass(frozen=True)
 class DriverOutput:
-    """K sampled futures: (K, 64, 3) rig-frame positions at t0 + 0.1 s ... t0 + 6.4 s, and a reasoning text each.
+    """K sampled futures.
 
-    `note` says what limited the prediction (for example that no lane was seen); None where nothing did.
+    Attributes:
+        trajectories_m: (K, 64, 3) rig-frame positions at t0 + 0.1 s ... t0 + 6.4 s.
+        reasoning: a text each, in the driver's own words.
+        note: what limited the prediction (for example that no lane was seen); None where nothing did.
+        decisions: what each sample decides to do, in words that are the same for the same decision (a meta action, or
+            the first sentence of a reasoning that begins with it); None for a driver that names none.
     """
 
     trajectories_m: Float
     reasoning: tuple[str, ...]
     note: str | None = None
+    decisions: tuple[str, ...] | None = None
+
+
+class DriverError(ValueError):
+    """A driver gave an answer that is none; the message names the driver and what to do."""
 
 
 class Driver(Protocol):
-    """A driving model. One instance serves all items of a step."""
+    """A driving model. One instance serves all items of a step.
+
+    One that holds a device or a process may have a method `release`, which is called when a step has asked its last
+    question; a later question is answered all the same.
+    """
 
     @property
     def name(self) -> str: ...
@@ -66,6 +83,47 @@ class Driver(Protocol):
         """Names of the cameras it sees; an edit to any other camera is refused by the bridge."""
         ...
 
+    @property
+    def accepts_one_camera(self) -> bool:
+        """Whether it may be given any single one of its cameras alone.
+
+        False for models that were trained on a fixed set: `edited_camera_only` is then refused, because what such a
+        model does with missing cameras says nothing about markings.
+        """
+        ...
+
     def predict(self, moment: DriverInput, seeds: tuple[int, ...]) -> DriverOutput:
         """One trajectory a seed; the same seeds and the same frames give identical output."""
         ...
+
+
+def ask(driver: Driver, moment: DriverInput, seeds: tuple[int, ...]) -> DriverOutput:
+    """The driver's answer, checked.
+
+    Raises:
+        DriverError: it has another shape than (K, 64, 3), numbers that are not finite, or not one text a sample.
+    """
+    output = driver.predict(moment, seeds)
+    label = f"driver {driver.name} {driver.version}"
+    trajectories = output.trajectories_m
+    wanted = (len(seeds), FUTURE_STEPS, 3)
+    if trajectories.shape != wanted:
+        raise DriverError(
+            f"{label} gave trajectories of shape {trajectories.shape} where {wanted} was asked for; this is a fault of "
+            "the engine, not of the clip: choose another LANEPAINT_DRIVER until it is mended"
+        )
+    broken = ~np.isfinite(trajectories).all(axis=-1)
+    if broken.any():
+        sample, step = (int(number[0]) for number in np.nonzero(broken))
+        raise DriverError(
+            f"{label} gave positions that are not finite: {int(broken.sum())} of {broken.size}, the first in sample "
+            f"{sample} at {STEP_S * (step + 1):.1f} s. Materialize the item again; if it stays, the model's numbers "
+            "overflow on this device: run it on another one, or leave this clip out of the study"
+        )
+    for name, texts in (("reasoning texts", output.reasoning), ("decisions", output.decisions)):
+        if texts is not None and len(texts) != len(seeds):
+            raise DriverError(
+                f"{label} gave {len(texts)} {name} for {len(seeds)} samples; this is a fault of the engine, not of "
+                "the clip: choose another LANEPAINT_DRIVER until it is mended"
+            )
+    return output

@@ -6,7 +6,6 @@ it sees no lane, its curvature come from the ego history. How lanes are measured
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,27 +15,19 @@ from lanepaint_assets.clips.egomotion import Egomotion
 from lanepaint_assets.evaluation.bridge import history_times_us
 from lanepaint_assets.evaluation.driver import FUTURE_STEPS, STEP_S, DriverOutput
 from lanepaint_assets.evaluation.ego_state import EgoState, distance_m, measure_ego_state, turning_path
-from lanepaint_assets.evaluation.lane_course import HALF_WIDTH_M, PIECE_M, LaneCourse, estimate_course
+from lanepaint_assets.evaluation.lane_boundaries import lane_boundaries
+from lanepaint_assets.evaluation.lane_course import PIECE_M, LaneCourse, estimate_course
 from lanepaint_assets.lanes.inspector import RoadView
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lanepaint_assets.evaluation.driver import DriverInput
-    from lanepaint_assets.lanes.inspector import LaneInspection, LaneInspector, LaneLine
+    from lanepaint_assets.evaluation.lane_boundaries import LaneBoundaries
+    from lanepaint_assets.lanes.inspector import LaneInspection, LaneInspector
 
     Float = NDArray[np.float64]
 
-# On sample drives boundaries measure 0.6 and more; what the grain of bare asphalt gives rise to stays below 0.5.
-MIN_LINE_CONFIDENCE = 0.5
-# Traffic lanes from narrow urban to wide motorway; outside it, one of the two lines is not this lane's boundary.
-LANE_WIDTH_RANGE_M = (2.2, 4.5)
-# Without calibration the camera's assumed height scales every metre; lanes of 3.7 m then measured up to 4.8 m.
-UNCALIBRATED_SCALE = 1.3
-# Where the two boundaries are compared: 10 m is near enough to be sharp and far enough to be in every camera's view; at
-# 25 m a pixel is still below 0.1 m. A lane widens by less than this between them, a wrong line leaves it.
-WIDTH_AT_X_M = np.array([10.0, 25.0])
-MAX_WIDENING_M = 0.8
 # Rate of the critically damped return to the lane's centre: 87 % of an offset is gone after 3 s, a calm correction.
 RETURN_RATE_1PS = 1.2
 # Slower where the vehicle is slow: it cannot move sideways without going forward.
@@ -44,31 +35,6 @@ RETURN_LENGTH_M = 4.0
 # Lateral acceleration that drivers accept in bends, and how fast they give up speed for it.
 MAX_LATERAL_MPS2 = 3.0
 BRAKING_MPS2 = 1.5
-
-
-@dataclass(frozen=True)
-class LaneBoundaries:
-    """The lines that the driver keeps between; one may be None. `note` says what was left out and why."""
-
-    left: LaneLine | None
-    right: LaneLine | None
-    note: str | None
-
-
-def lane_boundaries(lines: tuple[LaneLine, ...], is_calibrated: bool = True) -> LaneBoundaries | None:
-    """The ego lane's boundaries that were measured well enough; None where neither was.
-
-    Args:
-        lines: of one frame; only the ego lane's boundaries are read.
-        is_calibrated: False allows widths that a wrong camera height explains.
-    """
-    left, right, note = _of_one_lane(_boundary(lines, "ego_left"), _boundary(lines, "ego_right"), is_calibrated)
-    if left is None and right is None:
-        return None
-    if left is None or right is None:
-        side = "left" if right is None else "right"
-        note = note or f"only the {side} boundary seen, a lane of {2 * HALF_WIDTH_M} m assumed"
-    return LaneBoundaries(left, right, note)
 
 
 def follow(course: LaneCourse, speed_mps: float, acceleration_mps2: float = 0.0) -> Float:
@@ -141,6 +107,11 @@ class LaneFollowDriver:
     def cameras(self) -> tuple[str, ...]:
         return self._cameras
 
+    @property
+    def accepts_one_camera(self) -> bool:
+        """It looks at one camera in any case."""
+        return True
+
     def predict(self, moment: DriverInput, seeds: tuple[int, ...]) -> DriverOutput:
         state = measure_ego_state(moment.history_xyz_m, moment.history_rotation)
         inspection = self._look(moment)
@@ -152,10 +123,11 @@ class LaneFollowDriver:
                 course = estimate_course(seen.left, seen.right, state, is_calibrated)
         about = "" if seen is None or course is None else _describe(seen, course)
         samples = [self._sample(state, course, about, np.random.default_rng(seed)) for seed in seeds]
-        trajectories = np.array([trajectory for trajectory, _ in samples], dtype=np.float64)
+        trajectories = np.array([trajectory for trajectory, _, _ in samples], dtype=np.float64)
         return DriverOutput(
             trajectories_m=trajectories.reshape(len(seeds), FUTURE_STEPS, 3),
-            reasoning=tuple(text for _, text in samples),
+            reasoning=tuple(text for _, text, _ in samples),
+            decisions=tuple(decision for _, _, decision in samples),
             note=_note(inspection, seen),
         )
 
@@ -185,45 +157,23 @@ class LaneFollowDriver:
     @staticmethod
     def _sample(
         state: EgoState, course: LaneCourse | None, about: str, random: np.random.Generator
-    ) -> tuple[Float, str]:
-        """One trajectory and its reasoning."""
+    ) -> tuple[Float, str, str]:
+        """One trajectory, its reasoning and its decision."""
         draw = random.standard_normal(2)
         speed = 0.0 if state.is_standing else state.speed_mps + state.speed_std_mps * float(draw[0])
         if course is None or speed < 0:
             yaw_rate = 0.0 if state.is_standing else state.yaw_rate_radps + state.yaw_rate_std_radps * float(draw[1])
             times_s = STEP_S * np.arange(1, FUTURE_STEPS + 1, dtype=np.float64)
             text = f"no lane followed, going on at {speed:.1f} m/s and {np.degrees(yaw_rate):+.1f} degrees a second"
-            return turning_path(speed, yaw_rate, times_s), text
+            return turning_path(speed, yaw_rate, times_s), text, "go on as before"
         if state.is_standing:
-            return np.zeros((FUTURE_STEPS, 3)), f"{about}, standing"
+            return np.zeros((FUTURE_STEPS, 3)), f"{about}, standing", "stand"
         sampled = course.sample(random.standard_normal(len(course.factor)))
-        return follow(sampled, speed, state.acceleration_mps2), f"{about}, following at {speed:.1f} m/s"
-
-
-def _of_one_lane(
-    left: LaneLine | None, right: LaneLine | None, is_calibrated: bool
-) -> tuple[LaneLine | None, LaneLine | None, str | None]:
-    """Both boundaries where they can be one lane's; otherwise one of them, and a note that says why."""
-    if left is None or right is None:
-        return left, right, None
-    near, far = left.lateral_m(WIDTH_AT_X_M) - right.lateral_m(WIDTH_AT_X_M)
-    scale = 1.0 if is_calibrated else UNCALIBRATED_SCALE
-    if not LANE_WIDTH_RANGE_M[0] / scale <= near <= LANE_WIDTH_RANGE_M[1] * scale:
-        note = f"boundaries {near:.1f} m apart are not one lane's, only the clearer one is used"
-        keep_left = left.confidence >= right.confidence
-    elif abs(far - near) > MAX_WIDENING_M * scale:
-        # The vehicle drives along its lane: the boundary that leaves its heading the least is the true one.
-        note = f"boundaries {near:.1f} m and then {far:.1f} m apart are not one lane's, only one is used"
-        keep_left = abs(left.coefficients[1]) <= abs(right.coefficients[1])
-    else:
-        return left, right, None
-    return (left, None, note) if keep_left else (None, right, note)
-
-
-def _boundary(lines: tuple[LaneLine, ...], role: str) -> LaneLine | None:
-    """The most certain line of a role, None where none is certain enough."""
-    candidates = [line for line in lines if line.role == role and line.confidence >= MIN_LINE_CONFIDENCE]
-    return max(candidates, key=lambda line: line.confidence, default=None)
+        return (
+            follow(sampled, speed, state.acceleration_mps2),
+            f"{about}, following at {speed:.1f} m/s",
+            "follow the lane",
+        )
 
 
 def _describe(seen: LaneBoundaries, course: LaneCourse) -> str:

@@ -1,193 +1,388 @@
-"""Paired statistics over clips: what a prompt does to the driver on average, and how sure that is.
+"""Paired statistics over clips: what a prompt does to a driver on average, how sure that is, and where nobody can tell.
 
-The leaderboard and the reports call `summarize`. One number a clip and prompt goes in (`metrics.py` makes them); no
-files, no tables, no wording for people beyond the reason of a missing interval.
+The leaderboard and the chunk report call `summarize`. It says which contrasts there are and what their numbers mean;
+intervals are `intervals.py`'s, tests `hypothesis_tests.py`'s, rows `outcomes.py`'s. No files, no pages.
+
+What is claimed was fixed before any data: one primary line a prompt and driver (lateral shift at 3 s of every produced
+edit, edit minus `repaint_as_measured`). Every other line is exploratory.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections import defaultdict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Literal
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from lanepaint_assets.evaluation.driver_study import DriverStudy, driver_study
+from lanepaint_assets.evaluation.hypothesis_tests import (
+    MIN_CLIPS,
+    SIGNIFICANCE,
+    clips_needed,
+    equivalence_p_value,
+    false_discovery_q_values,
+    sign_flip_p_values,
+)
+from lanepaint_assets.evaluation.intervals import bootstrap_intervals, clip_means
+from lanepaint_assets.evaluation.outcomes import PromptOutcome
 
-    from numpy.typing import NDArray
+MetricName = Literal[
+    "lateral_shift_1s_m",
+    "lateral_shift_3s_m",
+    "lateral_shift_5s_m",
+    "lateral_shift_6_4s_m",
+    "change_min_ade_m",
+    "change_mean_ade_m",
+    "change_medoid_ade_m",
+    "change_min_fde_m",
+    "ade_between_arms_m",
+    "speed_change_mps",
+    "reasoning_changed_share",
+    "off_lane_change",
+]
+Contrast = Literal["edit - repaint_as_measured", "edit - original"]
+Population = Literal["produced", "judge_passed"]
+FamilyRole = Literal["primary", "exploratory"]
+Verdict = Literal["effect", "no effect larger than the margin", "cannot tell"]
 
-    from lanepaint_assets.evaluation.results import InferenceResult
-
-Metric = Literal["min_ade_m", "lateral_shift_3s_m", "ade_between_arms_m"]
-Contrast = Literal["edit - original", "edit - repaint_as_measured"]
-
-METRICS: tuple[Metric, ...] = ("min_ade_m", "lateral_shift_3s_m", "ade_between_arms_m")
 CONTROL_PROMPT = "repaint_as_measured"
-CONFIDENCE_LEVEL = 0.95
-# The ends of the interval then vary by about 1 % of its width between seeds.
-RESAMPLES = 9999
-# Fixed, so that the same results give the same table.
-BOOTSTRAP_SEED = 1
+PRIMARY_METRIC: MetricName = "lateral_shift_3s_m"
+PRIMARY_CONTRAST: Contrast = "edit - repaint_as_measured"
+PRIMARY_POPULATION: Population = "produced"
+# A third of the play that a car has in a lane on either side, and what lane keeping itself varies by.
+EQUIVALENCE_MARGIN_M = 0.1
+STATED_EFFECTS_M = (0.1, 0.2, 0.3)
 
 
 @dataclass(frozen=True)
-class PromptOutcome:
-    """What one edit did to the driver, edited arm minus original arm.
+class Metric:
+    """What is compared.
 
     Attributes:
-        clip_id: the statistical unit; several cameras of a clip are averaged first.
-        camera_name, prompt_key: which edit.
-        min_ade_m: change of minADE; None without ground truth.
-        lateral_shift_3s_m: left positive.
-        ade_between_arms_m: mean displacement between paired samples, never negative.
+        name: a field of `PromptOutcome`.
+        words: for people.
+        unit: `m`, `m/s` or `share`. Margin and stated effects are in metres and hold for nothing else.
+        is_signed: False for distances: against the original they are never negative, so that 0 is no hypothesis.
     """
 
-    clip_id: str
-    camera_name: str
-    prompt_key: str
-    min_ade_m: float | None
-    lateral_shift_3s_m: float
-    ade_between_arms_m: float
+    name: MetricName
+    words: str
+    unit: Literal["m", "m/s", "share"]
+    is_signed: bool = True
 
-    @classmethod
-    def of(cls, result: InferenceResult) -> PromptOutcome:
-        """The outcome of one `*_inference.json`."""
-        original, edited = result.original_min_ade, result.min_ade_meters
-        return cls(
-            clip_id=result.clip_id,
-            camera_name=result.camera_name,
-            prompt_key=result.prompt_key,
-            min_ade_m=None if original is None or edited is None else edited - original,
-            lateral_shift_3s_m=result.divergence.lateral_at(3.0),
-            ade_between_arms_m=result.divergence.ade_m,
-        )
 
-    def value(self, metric: Metric) -> float | None:
-        """The number of one metric; None where it could not be measured."""
-        values: dict[Metric, float | None] = {
-            "min_ade_m": self.min_ade_m,
-            "lateral_shift_3s_m": self.lateral_shift_3s_m,
-            "ade_between_arms_m": self.ade_between_arms_m,
-        }
-        return values[metric]
+METRICS = (
+    Metric("lateral_shift_3s_m", "lateral shift at 3 s", "m"),
+    Metric("lateral_shift_1s_m", "lateral shift at 1 s", "m"),
+    Metric("lateral_shift_5s_m", "lateral shift at 5 s", "m"),
+    Metric("lateral_shift_6_4s_m", "lateral shift at 6.4 s", "m"),
+    Metric("change_min_ade_m", "change of minADE", "m"),
+    Metric("change_mean_ade_m", "change of mean ADE", "m"),
+    Metric("change_medoid_ade_m", "change of medoid ADE", "m"),
+    Metric("change_min_fde_m", "change of minFDE", "m"),
+    Metric("ade_between_arms_m", "ADE between arms", "m", is_signed=False),
+    Metric("speed_change_mps", "change of speed", "m/s"),
+    Metric("reasoning_changed_share", "changed reasoning", "share", is_signed=False),
+    Metric("off_lane_change", "change of off-lane share", "share"),
+)
+
+
+@dataclass(frozen=True)
+class ClipsNeeded:
+    """Clips that would show a true effect of `effect_m` in 80 of 100 studies; None for more than 900,000."""
+
+    effect_m: float
+    clips: int | None
 
 
 @dataclass(frozen=True)
 class ContrastSummary:
-    """One line of the leaderboard.
+    """One line of the leaderboard. What there is no number for is None, and `reason` says why.
 
     Attributes:
-        prompt_key, contrast, metric: what is compared.
-        clips: n, the clips that have both sides.
+        driver: who answered; lines never mix drivers.
+        prompt_key, is_control, contrast, metric, population: what is compared.
+        role: `primary` for what was claimed beforehand, else `exploratory`.
+        clips, edits: n, the clips with both sides, and their edits (several cameras of a clip are one clip).
         mean: mean difference over clips; None for n = 0.
-        low, high: bootstrap 95 % confidence interval of the mean; None where there is none.
-        reason: why there is no interval, or what is special about it; None where nothing is.
+        low, high: 95 % confidence interval.
+        deviation: standard deviation between clips.
+        p_value: sign-flip test against no effect.
+        q_value: Benjamini-Hochberg. Of a primary line over all primary lines, so that no exploratory metric changes
+            what was claimed; of an exploratory line over all lines.
+        equivalent, equivalence_p: whether the effect is shown to be smaller than the margin (TOST at 5 %).
+        clips_needed: for each of `STATED_EFFECTS_M`, from `deviation`.
+        verdict: in words.
+        reason: what limits the line; None where nothing does.
     """
 
+    driver: str
     prompt_key: str
+    is_control: bool
     contrast: Contrast
-    metric: Metric
+    metric: MetricName
+    population: Population
+    role: FamilyRole
     clips: int
+    edits: int
     mean: float | None
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
+    deviation: float | None = None
+    p_value: float | None = None
+    q_value: float | None = None
+    equivalent: bool | None = None
+    equivalence_p: float | None = None
+    clips_needed: tuple[ClipsNeeded, ...] = ()
+    verdict: Verdict = "cannot tell"
     reason: str | None = None
-
-    @property
-    def excludes_zero(self) -> bool:
-        """True where the interval lies on one side of zero."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A confidence interval, or the reason why there is none."""
+class StudySummary:
+    """All lines, by driver, then prompt; and what holds for all lines of a driver."""
 
-    low: float | None
-    high: float | None
-    reason: str | None = None
+    lines: tuple[ContrastSummary, ...]
+    drivers: tuple[DriverStudy, ...]
+
+    @property
+    def primary(self) -> tuple[ContrastSummary, ...]:
+        """What was claimed beforehand: a line a prompt and driver."""
+        return tuple(line for line in self.lines if line.role == "primary")
+
+    def line(
+        self,
+        prompt_key: str,
+        contrast: Contrast = PRIMARY_CONTRAST,
+        metric: MetricName = PRIMARY_METRIC,
+        population: Population = PRIMARY_POPULATION,
+        driver: str | None = None,
+    ) -> ContrastSummary | None:
+        """One line, the primary one unless told otherwise; None where there is none, of the first driver if several."""
+        wanted = (prompt_key, contrast, metric, population)
+        for line in self.lines:
+            found = (line.prompt_key, line.contrast, line.metric, line.population)
+            if found == wanted and driver in (None, line.driver):
+                return line
+        return None
 
 
-def summarize(outcomes: Iterable[PromptOutcome], control_prompt: str = CONTROL_PROMPT) -> tuple[ContrastSummary, ...]:
-    """Every prompt against the original and against the control prompt, for every metric, in order of prompt key.
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """A line before its numbers: clip and camera to the difference there, and how many edits have no other side."""
+
+    line: ContrastSummary
+    differences: Mapping[Place, float]
+    unpaired: int
+
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """Cameras of each clip, in order of clips."""
+        return tuple(Counter(clip for clip, _ in sorted(self.differences)).values())
+
+    @property
+    def column(self) -> NDArray[np.float64]:
+        """Differences in order of clips and cameras, whatever the order of the input."""
+        return np.array([self.differences[place] for place in sorted(self.differences)], dtype=np.float64)
+
+
+def summarize(outcomes: Iterable[PromptOutcome]) -> StudySummary:
+    """Every prompt against the control prompt and against the original, for every metric and population.
 
     Against the original, an outcome is a difference already. Against the control, the control's outcome on the same
-    clip is subtracted: what remains is the style, without what any repainting does. The control has no such line.
-
-    Args:
-        outcomes: at most one a clip, camera and prompt.
-        control_prompt: key of the prompt that repaints what is there.
+    clip and camera is subtracted: what remains is the markings, without what any repainting does. The control must be
+    of the same painter, grid and number of samples. Controls themselves are compared with the original only. Outdated
+    outcomes are left out; several outcomes of one clip, camera, prompt and driver (of a clip that is in two chunks)
+    count as their mean.
     """
+    by_driver: defaultdict[str, list[PromptOutcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_driver[outcome.driver].append(outcome)
+    comparisons: list[_Comparison] = []
+    studies = []
+    for driver in sorted(by_driver):
+        comparisons += _comparisons(driver, [outcome for outcome in by_driver[driver] if not outcome.is_outdated])
+        studies.append(driver_study(by_driver[driver]))
+    return StudySummary(_corrected(_measured(comparisons)), tuple(studies))
+
+
+def _comparisons(driver: str, outcomes: Sequence[PromptOutcome]) -> list[_Comparison]:
     by_prompt: defaultdict[str, list[PromptOutcome]] = defaultdict(list)
     for outcome in outcomes:
-        by_prompt[outcome.prompt_key].append(outcome)
-    summaries = []
-    for prompt_key in sorted(by_prompt):
-        for metric in METRICS:
-            edited = _by_place(by_prompt[prompt_key], metric)
-            summaries.append(_summary(prompt_key, "edit - original", metric, edited))
-            if prompt_key != control_prompt:
-                control = _by_place(by_prompt.get(control_prompt, []), metric)
-                paired = {place: value - control[place] for place, value in edited.items() if place in control}
-                summaries.append(_summary(prompt_key, "edit - repaint_as_measured", metric, paired))
-    return tuple(summaries)
-
-
-def bootstrap_interval(differences: NDArray[np.float64]) -> Interval:
-    """95 % bias-corrected and accelerated bootstrap interval of the mean of (n,) independent differences.
-
-    Source: Efron, "Better Bootstrap Confidence Intervals", 1987; SciPy's implementation.
-    """
-    count = differences.size
-    if count < 2:
-        return Interval(None, None, f"n = {count}: an interval needs at least 2 clips")
-    if float(np.ptp(differences)) == 0.0:
-        value = float(differences[0])
-        return Interval(value, value, f"all {count} differences are equal")
-    # A sample that resampling cannot vary gives NaN, which is answered below with a reason instead.
-    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        result = stats.bootstrap(
-            (differences,),
-            np.mean,
-            n_resamples=RESAMPLES,
-            confidence_level=CONFIDENCE_LEVEL,
-            method="BCa",
-            vectorized=True,
-            rng=np.random.default_rng(BOOTSTRAP_SEED),
+        by_prompt[outcome.prompt].append(outcome)
+    control = by_prompt.get(CONTROL_PROMPT, [])
+    found = []
+    for prompt in sorted(by_prompt):
+        produced = by_prompt[prompt]
+        is_control = produced[0].is_control
+        passed = [outcome for outcome in produced if outcome.judge_passed]
+        populations: tuple[tuple[Population, list[PromptOutcome]], ...] = (
+            ("produced", produced),
+            ("judge_passed", passed),
         )
-    low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
-    if not np.isfinite([low, high]).all():
-        return Interval(None, None, f"the bootstrap of these {count} differences is degenerate")
-    return Interval(low, high)
+        for population, members in populations[: 1 if is_control else 2]:
+            for metric in METRICS:
+                edited = _by_place(_changes(members, metric.name))
+                paired = _by_place(_changes_from(control, members, metric.name))
+                contrasts: dict[Contrast, Mapping[Place, float]] = {"edit - original": edited}
+                if not is_control:
+                    contrasts = {"edit - repaint_as_measured": paired, **contrasts}
+                for contrast, differences in contrasts.items():
+                    is_primary = (contrast, metric.name, population) == (
+                        PRIMARY_CONTRAST,
+                        PRIMARY_METRIC,
+                        PRIMARY_POPULATION,
+                    )
+                    line = ContrastSummary(
+                        driver=driver,
+                        prompt_key=prompt,
+                        is_control=is_control,
+                        contrast=contrast,
+                        metric=metric.name,
+                        population=population,
+                        role="primary" if is_primary else "exploratory",
+                        clips=len({clip for clip, _ in differences}),
+                        edits=len(differences),
+                        mean=None,
+                    )
+                    found.append(_Comparison(line, differences, len(edited) - len(differences)))
+    return found
 
 
-def _by_place(outcomes: list[PromptOutcome], metric: Metric) -> dict[tuple[str, str], float]:
-    """Clip and camera to the metric, where it was measured."""
-    values = {(outcome.clip_id, outcome.camera_name): outcome.value(metric) for outcome in outcomes}
-    return {place: value for place, value in values.items() if value is not None}
+def _changes(outcomes: Iterable[PromptOutcome], metric: MetricName) -> Iterator[tuple[PromptOutcome, float]]:
+    """Outcomes with their metric, where it was measured."""
+    for outcome in outcomes:
+        value: float | None = getattr(outcome, metric)
+        if value is not None and isfinite(value):
+            yield outcome, value
 
 
-def _summary(
-    prompt_key: str, contrast: Contrast, metric: Metric, differences: Mapping[tuple[str, str], float]
-) -> ContrastSummary:
-    """One line: cameras averaged within a clip, then clips."""
-    by_clip: defaultdict[str, list[float]] = defaultdict(list)
-    for (clip_id, _), value in differences.items():
-        by_clip[clip_id].append(value)
-    # Sorted, so that the bootstrap draws the same clips whatever the order of the input.
-    values = np.array([float(np.mean(by_clip[clip_id])) for clip_id in sorted(by_clip)], dtype=np.float64)
-    interval = bootstrap_interval(values)
-    return ContrastSummary(
-        prompt_key=prompt_key,
-        contrast=contrast,
-        metric=metric,
-        clips=values.size,
-        mean=float(values.mean()) if values.size else None,
-        low=interval.low,
-        high=interval.high,
-        reason=interval.reason,
+def _changes_from(
+    control: Iterable[PromptOutcome], outcomes: Iterable[PromptOutcome], metric: MetricName
+) -> Iterator[tuple[PromptOutcome, float]]:
+    """Outcomes with their metric less that of a control made the same way: else more would differ than markings."""
+    repainted = {_setup(outcome): value for outcome, value in _changes(control, metric)}
+    for outcome, value in _changes(outcomes, metric):
+        if _setup(outcome) in repainted:
+            yield outcome, value - repainted[_setup(outcome)]
+
+
+def _setup(outcome: PromptOutcome) -> tuple[object, ...]:
+    return (
+        *(outcome.clip_id, outcome.camera, outcome.painter),
+        *(outcome.clip_grid, outcome.samples, outcome.edited_camera_only),
     )
+
+
+def _by_place(values: Iterable[tuple[PromptOutcome, float]]) -> dict[Place, float]:
+    """Clip and camera to the value there, the mean of several."""
+    found: defaultdict[Place, list[float]] = defaultdict(list)
+    for outcome, value in values:
+        found[outcome.clip_id, outcome.camera].append(value)
+    return {place: sum(several) / len(several) for place, several in found.items()}
+
+
+def _measured(comparisons: Sequence[_Comparison]) -> list[ContrastSummary]:
+    """The lines with all numbers that need no other line; those with the same clips are resampled together."""
+    by_layout: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, comparison in enumerate(comparisons):
+        by_layout[comparison.layout].append(index)
+    lines = [comparison.line for comparison in comparisons]
+    for layout, indices in by_layout.items():
+        chosen = [comparisons[index] for index in indices]
+        if len(layout) < MIN_CLIPS:
+            for index, comparison in zip(indices, chosen, strict=True):
+                lines[index] = _too_few(comparison)
+            continue
+        values = np.stack([comparison.column for comparison in chosen], axis=1)
+        means = clip_means(values, layout)
+        lows, highs = bootstrap_intervals(values, layout)
+        p_values = sign_flip_p_values(means)
+        for number, (index, comparison) in enumerate(zip(indices, chosen, strict=True)):
+            lines[index] = _line(comparison, means[:, number], lows[number], highs[number], p_values[number])
+    return lines
+
+
+def _too_few(comparison: _Comparison) -> ContrastSummary:
+    line, layout = comparison.line, comparison.layout
+    reasons = [f"n = {line.clips}: below {MIN_CLIPS} clips no test can reach 5 %"]
+    if line.clips == 0 and comparison.unpaired:
+        reasons = ["n = 0: no clip has both the edit and its control"]
+    elif line.clips == 0:
+        reasons = ["n = 0: no clip has this number"]
+    elif comparison.unpaired:
+        reasons.append(_left_out(comparison.unpaired))
+    mean = float(clip_means(comparison.column[:, None], layout).mean()) if layout else None
+    return replace(line, mean=mean, reason="; ".join(reasons))
+
+
+def _line(
+    comparison: _Comparison, means: NDArray[np.float64], low: float, high: float, p_value: float
+) -> ContrastSummary:
+    """A line with at least `MIN_CLIPS` clips: all but what depends on other lines."""
+    metric = next(metric for metric in METRICS if metric.name == comparison.line.metric)
+    against_zero = metric.is_signed or comparison.line.contrast != "edit - original"
+    in_metres = metric.unit == "m" and against_zero
+    reasons = []
+    has_interval = bool(np.isfinite([low, high]).all())
+    most = Counter(means.tolist()).most_common(1)[0][1]
+    if most == means.size:
+        reasons.append(f"all {most} differences are equal")
+    elif not has_interval:
+        reasons.append(f"no interval: {most} of {means.size} differences are equal, too many to resample")
+    if not against_zero:
+        reasons.append("a distance is never negative: compare it with the control's and with the noise floor")
+    if comparison.unpaired:
+        reasons.append(_left_out(comparison.unpaired))
+    deviation = float(means.std(ddof=1))
+    equivalence_p = equivalence_p_value(means, EQUIVALENCE_MARGIN_M) if in_metres else None
+    return replace(
+        comparison.line,
+        mean=float(means.mean()),
+        low=float(low) if has_interval else None,
+        high=float(high) if has_interval else None,
+        deviation=deviation,
+        p_value=float(p_value) if against_zero else None,
+        equivalent=None if equivalence_p is None else equivalence_p < SIGNIFICANCE,
+        equivalence_p=equivalence_p,
+        clips_needed=tuple(ClipsNeeded(effect, clips_needed(deviation, effect)) for effect in STATED_EFFECTS_M)
+        if in_metres
+        else (),
+        reason="; ".join(reasons) or None,
+    )
+
+
+def _left_out(unpaired: int) -> str:
+    return f"{unpaired} edit{'s' * (unpaired > 1)} without a control left out"
+
+
+def _corrected(lines: Sequence[ContrastSummary]) -> tuple[ContrastSummary, ...]:
+    """The lines with q-values and verdicts."""
+    tested = [index for index, line in enumerate(lines) if line.p_value is not None]
+    primary = [index for index in tested if lines[index].role == "primary"]
+    q_values: dict[int, float] = {}
+    # Primary lines come last: their family is their own.
+    for family in (tested, primary):
+        p_values = [p for index in family if (p := lines[index].p_value) is not None]
+        q_values |= dict(zip(family, false_discovery_q_values(p_values), strict=True))
+    return tuple(_judged(line, q_values.get(index)) for index, line in enumerate(lines))
+
+
+def _judged(line: ContrastSummary, q_value: float | None) -> ContrastSummary:
+    verdict: Verdict = "cannot tell"
+    reason = line.reason
+    if q_value is not None and q_value < SIGNIFICANCE:
+        verdict = "effect"
+        if line.equivalent:
+            small = f"an effect, but smaller than {EQUIVALENCE_MARGIN_M:g} m"
+            reason = small if reason is None else f"{small}; {reason}"
+    elif line.equivalent:
+        verdict = "no effect larger than the margin"
+    return replace(line, q_value=q_value, verdict=verdict, reason=reason)

@@ -15,22 +15,29 @@ import numpy as np
 from pydantic import JsonValue
 
 from lanepaint_assets.chunk_reader import ChunkReader
-from lanepaint_assets.engines import is_foundation_model
+from lanepaint_assets.engines import engine_named, is_foundation_model
+from lanepaint_assets.evaluation.video_steps import VIS_DATA_SUFFIX, shown_clip
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.store.fingerprint import fingerprint
-from lanepaint_assets.store.items import ItemError, ItemOutput, ItemTask, PartitionOutcome, run_items
+from lanepaint_assets.store.items import ItemError, ItemOutput, ItemTask, PartitionOutcome, StepError, run_items
 from lanepaint_assets.store.seeds import seeds
 from lanepaint_assets.store.upstream import needs
 
 if TYPE_CHECKING:
     from lanepaint_assets.evaluation.bridge import CameraView, Moment
     from lanepaint_assets.evaluation.driver import DriverInput
+    from lanepaint_assets.evaluation.off_lane import EgoLane
 
 # Raise when the moment, the arms or the metrics change.
-ORIGINAL_TRAJECTORIES_VERSION = "2"
-EDITED_TRAJECTORIES_VERSION = "1"
+ORIGINAL_TRAJECTORIES_VERSION = "3"
+EDITED_TRAJECTORIES_VERSION = "2"
 
 ORIGINAL_ARMS_FILE = "original_arms.json"
+
+# What the lane is measured in. Ground already passed gives whole dash periods (two seconds at 9 m/s are 18 m); at
+# 30 m/s four frames a second look at each piece of the road five times.
+LANE_BEFORE_US = 2_000_000
+LANE_FRAME_EVERY_US = 250_000
 
 
 class DrivingMoments:
@@ -45,6 +52,7 @@ class DrivingMoments:
 
         Raises:
             ItemError: the clip has no such moment, or the driver does not see its camera.
+            StepError: the driver does not allow being shown the edited camera alone, as the settings ask for.
         """
         row = self._reader.clips.rows[clip_key]
         return self._platform.memory.get(("moment", clip_key, row.fingerprint), lambda: self._load(clip_key))
@@ -52,7 +60,9 @@ class DrivingMoments:
     def _load(self, clip_key: str) -> tuple[Moment, DriverInput]:
         from lanepaint_assets.evaluation.bridge import (
             BridgeError,
+            CameraModeError,
             CameraView,
+            cameras_shown,
             driver_moment,
             driver_timestamps_us,
             find_t0,
@@ -61,45 +71,50 @@ class DrivingMoments:
         facts = self._reader.facts(clip_key)
         clip = self._reader.frames(clip_key)
         geometry = self._reader.geometry(clip_key)
-        driver = self._platform.driver
         try:
+            shown = cameras_shown(self._platform.driver, facts.ref.camera, self._platform.settings.edited_camera_only)
             moment = find_t0(clip.timestamps_us, geometry.ego.span_us)
             wanted_us = driver_timestamps_us(clip.timestamps_us, moment)
             views = {facts.ref.camera: CameraView(clip.frames, clip.timestamps_us, geometry.camera)}
-            for name in driver.cameras:
+            for name in shown:
                 if name != facts.ref.camera:
                     view = self._other_camera(facts.ref.clip_id, name, wanted_us)
                     if view is not None:
                         views[name] = view
-            return moment, driver_moment(
-                moment, facts.ref.camera, clip.timestamps_us, views, geometry.ego, driver.cameras
-            )
+            return moment, driver_moment(moment, facts.ref.camera, clip.timestamps_us, views, geometry.ego, shown)
+        except CameraModeError as error:
+            raise StepError(str(error)) from error
         except BridgeError as error:
             raise ItemError(str(error)) from error
 
     def _other_camera(
         self, clip_id: str, camera: str, wanted_us: np.ndarray[tuple[int], np.dtype[np.int64]]
     ) -> CameraView | None:
-        """What a camera that is not edited saw at the driver's times; None where it was not recorded or calibrated."""
+        """What a camera that is not edited saw at the driver's times; None where it was not recorded.
+
+        Without calibration its geometry is what its name says; a model that looks at pictures alone needs no better.
+        """
         from lanepaint_assets.clips.decoding import read_frames_at
         from lanepaint_assets.evaluation.bridge import CameraView
+        from lanepaint_assets.rendering.cameras import camera_by_name
 
         source = self._reader.source
         ref = next((ref for ref in source.sibling_cameras(clip_id) if ref.camera == camera), None)
-        geometry = None if ref is None else source.camera(ref)
-        if ref is None or geometry is None:
+        if ref is None:
             return None
         with source.open_video(ref) as path:
             frames = read_frames_at(path, source.frame_timestamps_us(ref), wanted_us)
-        return CameraView(frames, wanted_us, geometry.resized(frames.shape[2], frames.shape[1]))
+        height, width = frames.shape[1:3]
+        calibrated = source.camera(ref)
+        geometry = camera_by_name(camera, width, height) if calibrated is None else calibrated.resized(width, height)
+        return None if geometry is None else CameraView(frames, wanted_us, geometry)
 
 
-def make_original_trajectories(platform: Platform, chunk: str, run_id: str) -> PartitionOutcome:
-    """The original and the null arms of every clip."""
-    reader = ChunkReader(platform, chunk, "original_trajectories")
+def original_tasks(platform: Platform, reader: ChunkReader) -> list[ItemTask]:
+    """The original arms that the settings call for, one task a clip."""
     entry = platform.entry("driver")
+    checkpoints = platform.checkpoint_digests("driver")
     settings = platform.settings
-    moments = DrivingMoments(platform, reader)
     tasks = []
     for key in reader.clip_keys:
         need = needs({"raw_clips": (reader.clips, key)})
@@ -111,57 +126,130 @@ def make_original_trajectories(platform: Platform, chunk: str, run_id: str) -> P
                     item_key=key,
                     upstream=need.fingerprints,
                     engine=entry.label,
+                    checkpoints=checkpoints,
                     params={
                         "algorithm": ORIGINAL_TRAJECTORIES_VERSION,
+                        "engine_settings": platform.deciding_settings("driver"),
                         "samples": settings.samples,
                         "study_seed": settings.study_seed,
+                        "edited_camera_only": settings.edited_camera_only,
+                        "positive_control": settings.positive_control,
+                        "lane": engine_named("inspector", "measured").label,
                     },
                 ),
                 blocked=need.blocked,
                 engine=entry.label,
             )
         )
+    return tasks
+
+
+def make_original_trajectories(platform: Platform, chunk: str, run_id: str) -> PartitionOutcome:
+    """The original and the null arms of every clip, and what else no prompt changes: its lane, its positive control."""
+    reader = ChunkReader(platform, chunk, "original_trajectories")
+    settings = platform.settings
+    moments = DrivingMoments(platform, reader)
 
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
         from lanepaint_assets.evaluation.bridge import ground_truth
-        from lanepaint_assets.evaluation.metrics import accuracy
-        from lanepaint_assets.evaluation.results import OriginalArms
+        from lanepaint_assets.evaluation.driver import DriverError
+        from lanepaint_assets.evaluation.metrics import accuracy, ade_between
+        from lanepaint_assets.evaluation.results import OriginalArms, no_truth_reason
 
         started = perf_counter()
         moment, driver_input = moments.of(task.key)
-        truth = ground_truth(reader.geometry(task.key).ego, moment) if _is_recorded(reader, task.key) else None
+        no_truth = no_truth_reason(moment, driver_input.ego_quality)
+        truth = ground_truth(reader.geometry(task.key).ego, moment) if no_truth is None else None
         loaded = perf_counter()
+        lane = _ego_lane(reader, task.key, moment)
         drawn = seeds(settings.study_seed, "driver", task.key, 2 * settings.samples)
-        arms = OriginalArms.run(
-            platform.driver, driver_input, drawn[: settings.samples], drawn[settings.samples :], truth
-        )
+        measured_lane = perf_counter()
+        try:
+            arms = OriginalArms.run(
+                platform.driver,
+                driver_input,
+                drawn[: settings.samples],
+                drawn[settings.samples :],
+                truth,
+                blanked_camera=reader.facts(task.key).ref.camera if settings.positive_control else None,
+                lane=lane,
+                edited_camera_only=settings.edited_camera_only,
+            )
+        except DriverError as error:
+            raise ItemError(str(error)) from error
         (folder / ORIGINAL_ARMS_FILE).write_text(arms.to_json())
-        measured = accuracy(arms.original.trajectories_m, truth, moment.reason)
+        measured = accuracy(arms.original.trajectories_m, truth, no_truth)
         facts: dict[str, JsonValue] = {
             "t0_s": round(moment.t0_us / 1e6, 3),
             "min_ade_m": _rounded(measured.min_ade_m),
             "null_same_seeds_ade_m": round(arms.null_same_seeds_ade_m, 6),
             "null_other_seeds_ade_m": round(arms.null_other_seeds_ade_m, 4),
+            "null_other_seeds_lateral_3s_m": round(arms.null_other_seeds_lateral_3s_m, 4),
+            "positive_control_ade_m": (
+                None
+                if arms.positive_control is None
+                else round(ade_between(arms.original.trajectories_m, arms.positive_control.trajectories_m), 4)
+            ),
+            "lane_seen_to_m": None if arms.lane is None else round(arms.lane.seen_to_m, 1),
+            "lane_reason": arms.lane_reason,
             "ego_quality": driver_input.ego_quality,
-            "note": arms.original.note or moment.reason,
+            "note": arms.original.note or no_truth,
         }
-        return ItemOutput(facts=facts, timings_s={"load": loaded - started, "drive": perf_counter() - loaded})
+        return ItemOutput(
+            facts=facts,
+            timings_s={
+                "load": loaded - started,
+                "lane": measured_lane - loaded,
+                "drive": perf_counter() - measured_lane,
+            },
+        )
 
-    return run_items(
-        platform.store,
-        "original_trajectories",
-        chunk,
-        tasks,
-        compute,
-        run_id=run_id,
-        workers=settings.workers,
-        progress=platform.progress_for("original_trajectories"),
-    )
+    try:
+        return run_items(
+            platform.store,
+            "original_trajectories",
+            chunk,
+            original_tasks(platform, reader),
+            compute,
+            run_id=run_id,
+            workers=settings.workers,
+            progress=platform.progress_for("original_trajectories"),
+        )
+    finally:
+        platform.release_driver()
 
 
-def _is_recorded(reader: ChunkReader, clip_key: str) -> bool:
-    """Estimated ego motion is no ground truth: it comes from the same pictures that the driver sees."""
-    return reader.geometry(clip_key).ego.quality == "recorded"
+def _ego_lane(reader: ChunkReader, clip_key: str, moment: Moment) -> EgoLane | str:
+    """The vehicle's lane in the original frames around t0 and up to the plan's end; or why there is none.
+
+    Always measured by the CPU method, whatever inspector judges edits: others name no places on the ground. The frames
+    are decoded for this alone, because the grid may end at t0 where the drive does not.
+    """
+    from lanepaint_assets.clips.decoding import read_frames_at
+    from lanepaint_assets.clips.grids import latest_at_or_before
+    from lanepaint_assets.evaluation.bridge import FUTURE_SPAN_US
+    from lanepaint_assets.evaluation.off_lane import NoLaneError, measure_ego_lane
+    from lanepaint_assets.lanes.inspector import RoadView
+    from lanepaint_assets.lanes.measured import MeasuredLaneInspector
+
+    facts, geometry = reader.facts(clip_key), reader.geometry(clip_key)
+    taken_us = reader.source.frame_timestamps_us(facts.ref)
+    if taken_us is None or geometry.camera.quality != "calibrated":
+        return f"the camera's geometry is {geometry.camera.quality}, not calibrated: lane boundaries have no sure place"
+    wanted_us = np.arange(moment.t0_us - LANE_BEFORE_US, moment.t0_us + FUTURE_SPAN_US + 1, LANE_FRAME_EVERY_US)
+    first_us, last_us = geometry.ego.span_us
+    within = (wanted_us <= taken_us[-1]) & (wanted_us <= last_us)
+    wanted_us = wanted_us[within & (wanted_us >= taken_us[taken_us >= first_us][0])]
+    with reader.source.open_video(facts.ref) as path:
+        frames = read_frames_at(path, taken_us, wanted_us)
+    shown_us = taken_us[latest_at_or_before(taken_us, wanted_us)]
+    at_t0 = int(np.searchsorted(wanted_us, moment.t0_us))
+    try:
+        return measure_ego_lane(
+            MeasuredLaneInspector(), RoadView(frames, shown_us, at_t0, geometry.camera, geometry.ego), moment.t0_us
+        )
+    except NoLaneError as error:
+        return str(error)
 
 
 def make_edited_trajectories(platform: Platform, chunk: str, run_id: str, selection: Sequence[str]) -> PartitionOutcome:
@@ -169,8 +257,10 @@ def make_edited_trajectories(platform: Platform, chunk: str, run_id: str, select
     reader = ChunkReader(platform, chunk, "edited_trajectories")
     edited, originals = reader.manifest("edited_videos"), reader.manifest("original_trajectories")
     entry = platform.entry("driver")
+    checkpoints = platform.checkpoint_digests("driver")
     settings = platform.settings
     moments = DrivingMoments(platform, reader)
+    comparable = {task.key: task.fingerprint for task in original_tasks(platform, reader)}
     edits = reader.edits(selection)
     tasks = []
     for key, edit in edits.items():
@@ -183,7 +273,11 @@ def make_edited_trajectories(platform: Platform, chunk: str, run_id: str, select
                     item_key=key,
                     upstream=need.fingerprints,
                     engine=entry.label,
-                    params={"algorithm": EDITED_TRAJECTORIES_VERSION},
+                    checkpoints=checkpoints,
+                    params={
+                        "algorithm": EDITED_TRAJECTORIES_VERSION,
+                        "engine_settings": platform.deciding_settings("driver"),
+                    },
                 ),
                 selected=edit.selected,
                 blocked=need.blocked,
@@ -193,21 +287,30 @@ def make_edited_trajectories(platform: Platform, chunk: str, run_id: str, select
 
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
         from lanepaint_assets.evaluation.bridge import BridgeError, replace_camera
-        from lanepaint_assets.evaluation.results import DriverStamp, InferenceResult, OriginalArms, VisData
+        from lanepaint_assets.evaluation.driver import DriverError, ask
+        from lanepaint_assets.evaluation.results import DriverStamp, InferenceResult, OriginalArms
+        from lanepaint_assets.evaluation.vis_data import VisData
 
         started = perf_counter()
         edit = edits[task.key]
+        if originals.rows[edit.clip_key].fingerprint != comparable[edit.clip_key]:
+            # Another driver, other seeds or other cameras: the difference would not be the edit's.
+            raise ItemError(
+                f"the original arm of {edit.clip_key} was made with another driver, other settings or an earlier clip "
+                "than the edited arm would be; materialize original_trajectories of the chunk first"
+            )
         facts = reader.facts(edit.clip_key)
         moment, original_input = moments.of(edit.clip_key)
         frames, times_us = reader.edited_frames(task.key, original_input.frame_timestamps_us)
+        loaded = perf_counter()
         try:
             edited_input = replace_camera(original_input, facts.ref.camera, frames, times_us)
-        except BridgeError as error:
+            output = ask(
+                platform.driver, edited_input, seeds(settings.study_seed, "driver", edit.clip_key, settings.samples)
+            )
+        except (BridgeError, DriverError) as error:
             raise ItemError(str(error)) from error
-        loaded = perf_counter()
-        output = platform.driver.predict(
-            edited_input, seeds(settings.study_seed, "driver", edit.clip_key, settings.samples)
-        )
+        driven = perf_counter()
         arms = OriginalArms.from_json(platform.store.read_bytes(originals.rows[edit.clip_key], ORIGINAL_ARMS_FILE))
         result = InferenceResult.of_arms(
             clip_id=facts.ref.clip_id,
@@ -227,8 +330,9 @@ def make_edited_trajectories(platform: Platform, chunk: str, run_id: str, select
         )
         stem = Path(reader.edited_name(edit.clip_key)).stem
         (folder / f"{stem}_inference.json").write_text(result.to_json())
-        vis = VisData.of(result, original_input, edited_input, reader.frames(edit.clip_key).frames)
-        (folder / f"{stem}_vis_data.npz").write_bytes(vis.to_npz())
+        shown = shown_clip(reader, task.key, edit, result.driver)
+        vis = VisData.of(result, original_input, edited_input, shown)
+        (folder / f"{stem}{VIS_DATA_SUFFIX}").write_bytes(vis.to_npz())
         return ItemOutput(
             facts={
                 "prompt": edit.prompt.key,
@@ -237,22 +341,31 @@ def make_edited_trajectories(platform: Platform, chunk: str, run_id: str, select
                 "ade_between_arms_m": round(result.divergence.ade_m, 4),
                 "lateral_shift_3s_m": round(result.divergence.lateral_at(3.0), 4),
                 "noise_floor_ade_m": round(result.noise_floor_ade_m, 4),
+                "reasoning_changed_share": round(result.reasoning.changed_share, 4),
+                "off_lane_change": (
+                    None
+                    if result.off_lane is None
+                    else round(result.off_lane.edited_share - result.off_lane.original_share, 4)
+                ),
                 "verdict": edited.rows[task.key].facts.get("verdict"),
                 "note": output.note or result.ground_truth_reason,
             },
-            timings_s={"load": loaded - started, "drive": perf_counter() - loaded},
+            timings_s={"load": loaded - started, "drive": driven - loaded, "write": perf_counter() - driven},
         )
 
-    return run_items(
-        platform.store,
-        "edited_trajectories",
-        chunk,
-        reader.spread(tasks),
-        compute,
-        run_id=run_id,
-        workers=settings.workers,
-        progress=platform.progress_for("edited_trajectories"),
-    )
+    try:
+        return run_items(
+            platform.store,
+            "edited_trajectories",
+            chunk,
+            reader.spread(tasks),
+            compute,
+            run_id=run_id,
+            workers=settings.workers,
+            progress=platform.progress_for("edited_trajectories"),
+        )
+    finally:
+        platform.release_driver()
 
 
 def _rounded(value: float | None) -> float | None:

@@ -14,18 +14,24 @@ from lanepaint_assets.clips.egomotion import Egomotion
 from lanepaint_assets.lanes.birds_eye import pitched
 from lanepaint_assets.lanes.ego_estimation import estimate_egomotion, registration_quality, standing_still
 from lanepaint_assets.lanes.vanishing_point import find_vanishing_point
-from lanepaint_assets.rendering.cameras import PinholeLens, RigCamera, mounting_rotation
+from lanepaint_assets.rendering.cameras import (
+    ASSUMED_FORWARD_M,
+    ASSUMED_HEIGHT_M,
+    PinholeLens,
+    RigCamera,
+    camera_by_name,
+    mounting_rotation,
+)
 
 # Dash cameras and phone cameras see 55 to 75 degrees across; a clip without calibration cannot tell.
 ASSUMED_HFOV_RAD = np.deg2rad(60.0)
-# A car's windscreen camera; sets the scale of everything estimated from the pictures.
-ASSUMED_HEIGHT_M = 1.45
-# From the rear axle to a windscreen camera of a passenger car.
-ASSUMED_FORWARD_M = 1.75
 # Frames that vote for the horizon: more add little, each costs some 10 ms.
 HORIZON_FRAMES = 8
 # Under this confidence the vanishing point is chance, and the camera is taken to look along the road.
 MIN_HORIZON_CONFIDENCE = 0.10
+
+# Cosine of the largest yaw at which a vanishing point is looked for: 30 degrees.
+LOOKS_AHEAD_COS = 0.866
 
 # Pitch is searched this far around the vanishing point's; hills between the near road and the horizon hide more.
 PITCH_STEPS_RAD = (-0.02, -0.01, 0.0, 0.01, 0.02)
@@ -83,7 +89,11 @@ def estimate_camera(frames: NDArray[np.uint8]) -> RigCamera:
 
 
 def clip_geometry(
-    frames: NDArray[np.uint8], timestamps_us: NDArray[np.int64], camera: RigCamera | None, ego: Egomotion | None
+    frames: NDArray[np.uint8],
+    timestamps_us: NDArray[np.int64],
+    camera: RigCamera | None,
+    ego: Egomotion | None,
+    camera_name: str = "",
 ) -> ClipGeometry:
     """Fill in what is not known of a clip's geometry.
 
@@ -92,6 +102,8 @@ def clip_geometry(
         timestamps_us: (T,) int64, when each frame was taken, not decreasing; a frame shown again has the same time.
         camera: calibrated camera of the frames' size, or None.
         ego: recorded ego motion, or None.
+        camera_name: says where a camera looks that does not look ahead, and how wide it sees where the pictures do not
+            tell; empty where nothing is known.
 
     Returns:
         The same objects where they were given, estimates elsewhere. Deterministic.
@@ -102,14 +114,27 @@ def clip_geometry(
         frames, timestamps_us = frames[fresh], timestamps_us[fresh]
     known_camera = camera
     if known_camera is None:
-        known_camera = estimate_camera(frames)
-        if len(frames) >= 3:
+        known_camera = _estimated_or_named(frames, camera_name)
+        if len(frames) >= 3 and _looks_ahead(known_camera):
             known_camera = _pitched_to_motion(frames, timestamps_us, known_camera)
     if ego is not None:
         return ClipGeometry(known_camera, ego)
     if len(frames) < 2:
         return ClipGeometry(known_camera, standing_still(timestamps_us))
     return ClipGeometry(known_camera, estimate_egomotion(frames, timestamps_us, known_camera))
+
+
+def _estimated_or_named(frames: NDArray[np.uint8], camera_name: str) -> RigCamera:
+    """Only a camera that looks ahead sees the point where the road's lines meet; others are as their name says."""
+    named = camera_by_name(camera_name, frames.shape[2], frames.shape[1])
+    if named is not None and not _looks_ahead(named):
+        return named
+    estimated = estimate_camera(frames)
+    return estimated if named is None or estimated.quality == "estimated" else named
+
+
+def _looks_ahead(camera: RigCamera) -> bool:
+    return bool(camera.rotation[0, 2] > LOOKS_AHEAD_COS)
 
 
 def _pitched_to_motion(frames: NDArray[np.uint8], timestamps_us: NDArray[np.int64], camera: RigCamera) -> RigCamera:

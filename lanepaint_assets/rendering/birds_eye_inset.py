@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lanepaint_assets.rendering import drawing
+from lanepaint_assets.clips.planes import Planes
+from lanepaint_assets.rendering import canvas, drawing
 from lanepaint_assets.rendering.plots import round_ticks
 from lanepaint_assets.rendering.projection import POINTS_PER_STEP, densified
 from lanepaint_assets.rendering.scene import GT_COLOR, HISTORY_COLOR, PREDICTION_COLOR, ArmName, TrajectoryScene
@@ -32,7 +33,7 @@ OPACITY = 0.78
 def inset_side_px(width: int, height: int) -> int:
     """Side of the inset: 250 px from 960 x 540 to 1920 x 1080, scaled with smaller and larger pictures."""
     small = drawing.picture_scale(width, height)
-    return max(48, round(SPEC_SIDE_PX * (small if small < 1 else max(1.0, small / 2))))
+    return max(48, canvas.even(SPEC_SIDE_PX * (small if small < 1 else max(1.0, small / 2))))
 
 
 @dataclass(frozen=True)
@@ -66,37 +67,47 @@ class BirdsEyeView:
 
 
 class BirdsEyeInset:
-    """Draws the inset of one arm on frame after frame; the grid and the words are prepared once."""
+    """Draws the inset of one arm on frame after frame.
+
+    Grid, words and history are prepared once. What is revealed stays, so each frame adds only its new waypoints.
+    """
 
     def __init__(self, scene: TrajectoryScene, arm: ArmName, view: BirdsEyeView) -> None:
-        width, height = scene.size
-        self.side_px = inset_side_px(width, height)
-        margin = max(4, round(8 * drawing.picture_scale(width, height)))
-        self.x_px, self.y_px = margin, height - margin - self.side_px
+        width, height = scene.canvas_size
+        self.side_px = min(inset_side_px(width, height), width, height)
+        margin = max(4, canvas.even(8 * drawing.picture_scale(width, height)))
+        self.x_px = min(margin, width - self.side_px)
+        self.y_px = max(0, height - margin - self.side_px)
         self._view = view
         self._weight = self.side_px / SPEC_SIDE_PX
-        self._history = None if scene.history_m is None else self._pixels(scene.history_m)
-        self._gt = None if scene.gt_future_m is None else self._pixels(densified(scene.gt_future_m))
-        self._samples = [self._pixels(densified(sample)) for sample in scene.trajectories_m(arm)]
-        self._backdrop = self._draw_backdrop()
+        self._plan = self._draw_backdrop()
+        self._predictions = canvas.LineLayer.empty(self.x_px, self.y_px, self.side_px, self.side_px)
+        self._revealed = 0
+        if scene.history_m is not None:
+            self._plan.line(self._pixels(scene.history_m), max(1.0, 2.6 * self._weight), HISTORY_COLOR)
+        self._gt = np.empty((0, 2)) if scene.gt_future_m is None else self._pixels(densified(scene.gt_future_m))
+        self._samples = [
+            self._pixels(densified(sample)) for sample in scene.trajectories_m(arm) if np.isfinite(sample).all()
+        ]
 
-    def draw(self, canvas: drawing.Picture, revealed_steps: int, rig_position_m: Float | None) -> None:
-        """Lay the inset over `canvas`, in place.
+    def draw(self, picture: Planes, revealed_steps: int, rig_position_m: Float | None) -> None:
+        """Lay the inset over `picture`, in place.
 
         Args:
-            canvas: (H, W, 3) frame of the size of the scene.
-            revealed_steps: waypoints to show.
+            picture: frame of the size of the scene.
+            revealed_steps: waypoints to show, never fewer than in the frame before.
             rig_position_m: (3,) where the vehicle is now, in the rig frame at t0; None where that is not known.
         """
-        self._backdrop.stamp(canvas)
-        patch = canvas[self.y_px : self.y_px + self.side_px, self.x_px : self.x_px + self.side_px]
-        end = revealed_steps * POINTS_PER_STEP + 1
-        if self._history is not None:
-            self._line(patch, self._history, 2.6, HISTORY_COLOR)
-        if self._gt is not None:
-            self._line(patch, self._gt[:end], 3.4, GT_COLOR)
-        for sample in self._samples:
-            self._line(patch, sample[:end], 1.6, PREDICTION_COLOR)
+        new = slice(self._revealed * POINTS_PER_STEP, revealed_steps * POINTS_PER_STEP + 1)
+        if revealed_steps > self._revealed:
+            # The ground truth is wider, so that a prediction on top of it hides neither.
+            self._plan.line(self._gt[new], max(1.0, 3.4 * self._weight), GT_COLOR)
+            for sample in self._samples:
+                self._predictions.line(sample[new], max(1.0, 1.6 * self._weight), PREDICTION_COLOR)
+        self._revealed = revealed_steps
+        self._plan.stamp(picture)
+        self._predictions.stamp(picture)
+        patch = picture.part(self.x_px, self.y_px, self.side_px, self.side_px)
         self._vehicle(patch, self._pixels(np.zeros((1, 3)) if rig_position_m is None else rig_position_m[None])[0])
 
     def _pixels(self, points_m: Float) -> Float:
@@ -105,19 +116,15 @@ class BirdsEyeInset:
         up = (view.ahead_m - points_m[:, 0]) / (view.ahead_m + view.behind_m) * (self.side_px - 1)
         return np.stack([across, up], axis=1)
 
-    def _line(self, patch: drawing.Picture, points: Float, width_px: float, color: drawing.Color) -> None:
-        drawing.draw_polyline(patch, points, np.full(len(points), max(1.0, width_px * self._weight)), color, 0)
-
-    def _vehicle(self, patch: drawing.Picture, tip: Float) -> None:
+    def _vehicle(self, patch: Planes, tip: Float) -> None:
         if not (0 <= tip[0] < self.side_px and -2 <= tip[1] < self.side_px):
             return
         size = max(3.0, 6.0 * self._weight)
         corners = tip + size * np.array([[0.0, -1.2], [0.8, 1.0], [0.0, 0.5], [-0.8, 1.0]])
-        fixed = np.round(corners * (1 << drawing.SUBPIXEL_BITS)).astype(np.int32)
-        cv2.fillPoly(patch, [fixed], drawing.WHITE, cv2.LINE_AA, drawing.SUBPIXEL_BITS)
+        canvas.fill_polygon(patch, corners, drawing.WHITE)
 
-    def _draw_backdrop(self) -> drawing.Layer:
-        builder = drawing.LayerBuilder(self.side_px, self.side_px, OPACITY)
+    def _draw_backdrop(self) -> canvas.LineLayer:
+        builder = canvas.LayerBuilder(self.side_px, self.side_px, OPACITY)
         picture, view = builder.picture, self._view
         size = drawing.font_px(11, self._weight)
         for x_m in round_ticks(-view.behind_m, view.ahead_m, 5):
@@ -137,4 +144,4 @@ class BirdsEyeInset:
         stretched = f", lateral ×{view.stretch:.1f}" if view.stretch > 1.05 else ""
         title = drawing.fit_text(f"bird's eye{stretched}", self.side_px - 8, size, True)
         drawing.draw_text(picture, title, 4, 2, size, drawing.WHITE, True)
-        return builder.layer(self.x_px, self.y_px)
+        return builder.line_layer(self.x_px, self.y_px)

@@ -9,6 +9,7 @@ y down, z forward. Pixel centres are integers, origin top left.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol
@@ -19,6 +20,22 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 
 CameraQuality = Literal["calibrated", "estimated", "assumed"]
+
+# Where PhysicalAI-AV's cameras look, to the left of forward (spec 11; the rear side cameras as they are mounted there).
+YAW_BY_NAME_DEG = {
+    "front_wide": 0.0,
+    "front_tele": 0.0,
+    "cross_left": 90.0,
+    "cross_right": -90.0,
+    "rear_left": 150.0,
+    "rear_right": -150.0,
+    "rear_tele": 180.0,
+}
+_VIEW_IN_NAME = re.compile(r"_(\d+)fov$")
+# A car's windscreen camera; sets the scale of everything measured in pictures that nothing else is known of.
+ASSUMED_HEIGHT_M = 1.45
+# From the rear axle to a windscreen camera of a passenger car.
+ASSUMED_FORWARD_M = 1.75
 
 # Below this depth a point of the ground is under the bonnet or behind the lens (spec 11).
 MIN_DEPTH_M = 0.5
@@ -209,6 +226,28 @@ class RigCamera:
     def resized(self, width: int, height: int) -> RigCamera:
         """The same camera behind a picture resized to (width, height)."""
         return replace(self, lens=self.lens.resized(width, height))
+
+
+def camera_by_name(name: str, width: int, height: int) -> RigCamera | None:
+    """A pinhole with the field of view that a camera's name ends in, turned to where the name says: the last resort.
+
+    Args:
+        name: for example `camera_cross_left_120fov`.
+        width, height: of its pictures.
+
+    Returns:
+        A camera of quality `assumed`; None where the name does not say both.
+
+    Source: spec 11, focal length and camera yaw; it looks from where windscreen cameras are, not from the axle.
+    """
+    view = _VIEW_IN_NAME.search(name)
+    yaw_deg = next((yaw for place, yaw in YAW_BY_NAME_DEG.items() if place in name), None)
+    if view is None or yaw_deg is None or not 0 < int(view[1]) < 180:
+        return None
+    focal = width / (2 * float(np.tan(np.radians(int(view[1])) / 2)))
+    lens = PinholeLens(width, height, focal, focal, (width - 1) / 2, (height - 1) / 2)
+    place = np.array([ASSUMED_FORWARD_M, 0.0, ASSUMED_HEIGHT_M])
+    return RigCamera(lens, mounting_rotation(float(np.radians(yaw_deg)), 0.0), place, quality="assumed")
 
 
 def mounting_rotation(yaw_rad: float, pitch_down_rad: float, roll_rad: float = 0.0) -> Float:

@@ -1,15 +1,13 @@
-"""Marks on RGB pictures: text in any script that the font knows, translucent panels, lines of changing width.
+"""RGB pictures and text in any script that the font knows; the sizes and colours of panels.
 
-Called by the overlay, the bird's-eye inset, the comparison and the previews. Nothing here knows what a trajectory or
-a scene is; colours with a meaning live in `scene.py`.
+Called by `canvas`, by what builds layers for it, and by the previews. Nothing here knows what a trajectory or a scene
+is; colours with a meaning live in `scene.py`, marks on a video's frames in `canvas.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -25,17 +23,12 @@ WHITE: Color = (255, 255, 255)
 SOFT_WHITE: Color = (214, 220, 226)
 AMBER: Color = (255, 193, 70)
 PANEL: Color = (12, 16, 22)
-OUTLINE: Color = (10, 12, 16)
 # Dark enough for white text over snow, light enough to see the road through.
 PANEL_OPACITY = 0.66
 # The picture for which sizes are chosen; others scale with it.
 REFERENCE_WIDTH, REFERENCE_HEIGHT = 960, 540
 # DejaVu is not legible below this size.
 MIN_FONT_PX = 9
-# cv2 takes fixed-point coordinates: 4 fractional bits keep slow lines from stepping by whole pixels.
-SUBPIXEL_BITS = 4
-# Beyond this, fixed-point coordinates of a point near the lens plane would overflow cv2's 32 bits after clipping.
-MAX_COORDINATE_PX = 30_000.0
 
 
 def picture_scale(width: int, height: int) -> float:
@@ -116,101 +109,6 @@ def draw_text(canvas: Picture, text: str, x: int, y: int, size_px: int, color: C
     under = canvas[top:bottom, left:right]
     ink = np.asarray(color, dtype=np.uint16)
     under[:] = ((under * (255 - alpha) + ink * alpha + 127) // 255).astype(np.uint8)
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A translucent picture prepared once and laid over many frames.
-
-    Attributes:
-        x, y: where its top left corner goes.
-        ink: (h, w, 3), colours already multiplied by their opacity.
-        keep: (h, w, 3), how much of the frame shines through, 0..255.
-    """
-
-    x: int
-    y: int
-    ink: Picture
-    keep: Picture
-
-    def stamp(self, canvas: Picture) -> None:
-        """Lay it over `canvas`, in place. The layer must lie inside the picture."""
-        height, width = self.ink.shape[:2]
-        region = canvas[self.y : self.y + height, self.x : self.x + width]
-        region[:] = cv2.add(cv2.multiply(region, self.keep, scale=1 / 255), self.ink)
-
-
-class LayerBuilder:
-    """Paints a panel with text and swatches, once a video; `layer()` freezes it."""
-
-    def __init__(self, width: int, height: int, opacity: float = PANEL_OPACITY, color: Color = PANEL) -> None:
-        self.picture: Picture = np.empty((height, width, 3), dtype=np.uint8)
-        self.picture[:] = color
-        self._panel = self.picture.copy()
-        self._opacity = round(255 * opacity)
-
-    def layer(self, x: int, y: int) -> Layer:
-        """The panel at (x, y). What was drawn on it is opaque, the rest translucent."""
-        drawn = cv2.absdiff(self.picture, self._panel).max(axis=2)
-        # Anti-aliased edges get an opacity between the panel's and full.
-        alpha = np.maximum(self._opacity, np.minimum(255, drawn.astype(np.uint16) * 3)).astype(np.uint16)[..., None]
-        ink = ((self.picture * alpha + 127) // 255).astype(np.uint8)
-        keep = np.repeat(255 - alpha, 3, axis=2).astype(np.uint8)
-        return Layer(x, y, ink, keep)
-
-
-def draw_polyline(
-    canvas: Picture, points_px: NDArray[np.float64], widths_px: NDArray[np.float64], color: Color, outline_px: float
-) -> None:
-    """Draw an anti-aliased line of changing width with a dark outline, in place.
-
-    Args:
-        canvas: (H, W, 3).
-        points_px: (N, 2); points that are not finite are left out, fewer than two draw nothing.
-        widths_px: (N,) line width at each point.
-        color: of the core.
-        outline_px: width of the dark border on either side; 0 for none.
-    """
-    finite = np.isfinite(points_px).all(axis=1)
-    points, widths = _thinned(np.clip(points_px[finite], -MAX_COORDINATE_PX, MAX_COORDINATE_PX), widths_px[finite])
-    if len(points) < 2:
-        return
-    if outline_px > 0:
-        _strokes(canvas, points, widths + 2 * outline_px, OUTLINE)
-    _strokes(canvas, points, widths, color)
-
-
-def draw_dot(canvas: Picture, point_px: NDArray[np.float64], radius_px: float, color: Color) -> None:
-    """A filled disc with a dark border, in place."""
-    scale = 1 << SUBPIXEL_BITS
-    x, y = np.round(np.clip(point_px, -MAX_COORDINATE_PX, MAX_COORDINATE_PX) * scale).astype(int)
-    for radius, ink in ((radius_px + 1.0, OUTLINE), (radius_px, color)):
-        cv2.circle(canvas, (int(x), int(y)), round(radius * scale), ink, -1, cv2.LINE_AA, SUBPIXEL_BITS)
-
-
-def _thinned(
-    points: NDArray[np.float64], widths: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Without points closer than two pixels to their predecessor: far waypoints crowd, and each costs a stroke."""
-    if len(points) < 3:
-        return points, widths
-    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
-    bins = (along / 2.0).astype(np.int64)
-    keep = np.concatenate([[True], np.diff(bins) > 0])
-    keep[-1] = True
-    return points[keep], widths[keep]
-
-
-def _strokes(canvas: Picture, points: NDArray[np.float64], widths: NDArray[np.float64], color: Color) -> None:
-    """One cv2 stroke for each stretch of equal whole-pixel width."""
-    fixed = np.round(points * (1 << SUBPIXEL_BITS)).astype(np.int32)
-    whole = np.maximum(1, np.round(widths)).astype(np.int64)
-    bounds = np.concatenate([[0], np.flatnonzero(np.diff(whole)) + 1, [len(whole)]])
-    for start, end in pairwise(bounds):
-        # One point further, so that neighbouring stretches touch.
-        stretch = fixed[start : min(end + 1, len(fixed))]
-        if len(stretch) >= 2:
-            cv2.polylines(canvas, [stretch], False, color, int(whole[start]), cv2.LINE_AA, SUBPIXEL_BITS)
 
 
 def fit_inside(picture: Picture, max_width: int, max_height: int) -> Picture:

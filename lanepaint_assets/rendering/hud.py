@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import cv2
 
-from lanepaint_assets.rendering import drawing
+from lanepaint_assets.clips.planes import Planes
+from lanepaint_assets.rendering import canvas, drawing
 from lanepaint_assets.rendering.scene import (
     GT_COLOR,
     HISTORY_COLOR,
@@ -19,16 +20,26 @@ from lanepaint_assets.rendering.scene import (
 )
 
 CPU_NOTICE = "CPU ENGINE, not a foundation model"
+WIDEST_CLOCK = "t0 −00.00 s"
 
 
 @dataclass(frozen=True, eq=False)
 class Hud:
     """The prepared strip, and where the clock goes in it: the right end of its text, the top, and the font size."""
 
-    layer: drawing.Layer
+    layer: canvas.Layer
     clock_right_px: int
     clock_top_px: int
     clock_size_px: int
+
+    @property
+    def clock_fits(self) -> bool:
+        """False in pictures of a few dozen pixels, which go without."""
+        width, height = self.layer.size
+        return (
+            drawing.text_width(WIDEST_CLOCK, self.clock_size_px) <= self.clock_right_px <= width
+            and self.clock_top_px + drawing.line_height(self.clock_size_px) < height
+        )
 
 
 def hud_layer(scene: TrajectoryScene, arm: ArmName, follows_road: bool) -> Hud:
@@ -42,18 +53,19 @@ def hud_layer(scene: TrajectoryScene, arm: ArmName, follows_road: bool) -> Hud:
         arm: whose panel this is.
         follows_road: False where no ego motion is known and the plan is fixed to the vehicle.
     """
-    width, height = scene.size
+    width, height = scene.canvas_size
     scale = drawing.picture_scale(width, height)
     large, small = drawing.font_px(17, scale), drawing.font_px(13, scale)
     pad = max(3, round(8 * scale))
     rows = [pad // 2, pad // 2 + drawing.line_height(large), pad // 2 + drawing.line_height(large)]
     rows[2] += drawing.line_height(small)
-    builder = drawing.LayerBuilder(width, min(height, rows[2] + drawing.line_height(small) + pad // 2))
+    strip = canvas.even(rows[2] + drawing.line_height(small) + pad // 2)
+    builder = canvas.LayerBuilder(width, min(height, strip))
     inner = width - 2 * pad
 
     title = "Original" if arm == "original" else f"Edited: {scene.prompt_text or scene.prompt_key}"
     _row(builder, rows[0], inner, pad, title, scene.min_ade_text(arm), large, bold=True)
-    clock_width = drawing.text_width("t0 −00.00 s", small)
+    clock_width = drawing.text_width(WIDEST_CLOCK, small)
     clip = drawing.fit_text(f"{scene.clip_id} · {scene.camera_name}", inner - clock_width - pad, small)
     drawing.draw_text(builder.picture, clip, pad, rows[1], small, drawing.SOFT_WHITE)
 
@@ -69,17 +81,18 @@ def hud_layer(scene: TrajectoryScene, arm: ArmName, follows_road: bool) -> Hud:
     return Hud(builder.layer(0, 0), width - pad, rows[1], small)
 
 
-def draw_clock(canvas: drawing.Picture, hud: Hud, seconds_after_t0: float) -> None:
+def draw_clock(picture: Planes, hud: Hud, seconds_after_t0: float) -> None:
     """Write the frame's time, relative to the prediction, into the strip."""
     sign = "−" if seconds_after_t0 < -0.005 else "+"
     text = f"t0 {sign}{abs(seconds_after_t0):.2f} s"
     left = hud.clock_right_px - drawing.text_width(text, hud.clock_size_px)
-    drawing.draw_text(canvas, text, left, hud.clock_top_px, hud.clock_size_px, drawing.WHITE)
+    if hud.clock_fits:
+        canvas.draw_text(picture, text, left, hud.clock_top_px, hud.clock_size_px, drawing.WHITE)
 
 
-def legend_layer(scene: TrajectoryScene, arm: ArmName) -> drawing.Layer:
+def legend_layer(scene: TrajectoryScene, arm: ArmName) -> canvas.Layer:
     """The translucent box at the bottom right that says what each colour is; only what is drawn is listed."""
-    width, height = scene.size
+    width, height = scene.canvas_size
     scale = drawing.picture_scale(width, height)
     size = drawing.font_px(13, scale)
     pad = max(3, round(8 * scale))
@@ -94,9 +107,9 @@ def legend_layer(scene: TrajectoryScene, arm: ArmName) -> drawing.Layer:
         entries.append(("no prediction", ()))
     entries.append(("ego history", (HISTORY_COLOR,)))
     row = drawing.line_height(size)
-    box_width = min(width, 3 * pad + swatch + drawing.widest([text for text, _ in entries], size))
-    box_height = min(height, 2 * pad + row * len(entries))
-    builder = drawing.LayerBuilder(box_width, box_height)
+    box_width = min(width, canvas.even(3 * pad + swatch + drawing.widest([text for text, _ in entries], size)))
+    box_height = min(height, canvas.even(2 * pad + row * len(entries)))
+    builder = canvas.LayerBuilder(box_width, box_height)
     for number, (text, colors) in enumerate(entries):
         top = pad + number * row
         thick = max(2, round(4 * scale))
@@ -107,11 +120,12 @@ def legend_layer(scene: TrajectoryScene, arm: ArmName) -> drawing.Layer:
         label = drawing.fit_text(text, box_width - 3 * pad - swatch, size)
         drawing.draw_text(builder.picture, label, 2 * pad + swatch, top, size, drawing.WHITE)
     margin = max(4, round(8 * scale))
-    return builder.layer(max(0, width - margin - box_width), max(0, height - margin - box_height))
+    left, top = canvas.even(width - margin - box_width), canvas.even(height - margin - box_height)
+    return builder.layer(max(0, left), max(0, top))
 
 
 def _row(
-    builder: drawing.LayerBuilder, top: int, inner_px: int, left: int, text: str, right_text: str, size: int, bold: bool
+    builder: canvas.LayerBuilder, top: int, inner_px: int, left: int, text: str, right_text: str, size: int, bold: bool
 ) -> None:
     """One line: `text` at the left and `right_text` at the right, which gets at most half of the line."""
     right = drawing.fit_text(right_text, inner_px // 2, size, bold)

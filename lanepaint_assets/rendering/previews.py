@@ -53,6 +53,13 @@ def before_after(original: NDArray[np.uint8], edited: NDArray[np.uint8], caption
     return _sheet(pair, 2, BEFORE_AFTER_WIDTH_PX, BEFORE_AFTER_WIDTH_PX)
 
 
+def before_after_cells(sheet: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The two pictures of a `before_after` sheet that was read back, without their captions."""
+    width = (sheet.shape[1] - 3 * GAP_PX) // 2
+    rows = slice(GAP_PX, sheet.shape[0] - 2 * GAP_PX - _caption_height())
+    return sheet[rows, GAP_PX : GAP_PX + width], sheet[rows, 2 * GAP_PX + width : 2 * GAP_PX + 2 * width]
+
+
 def as_markdown_image(png: bytes, alt: str = "preview", max_bytes: int = MAX_MARKDOWN_BYTES) -> str:
     """Markdown that carries the picture itself as a data URI of at most `max_bytes` characters.
 
@@ -78,7 +85,7 @@ def as_markdown_image(png: bytes, alt: str = "preview", max_bytes: int = MAX_MAR
 def _sheet(pictures: Sequence[CaptionedPicture], columns: int, cell_width: int, cell_height: int) -> bytes:
     reduced = [drawing.fit_inside(item.picture, cell_width, cell_height) for item in pictures]
     width = max(picture.shape[1] for picture in reduced)
-    caption_height = drawing.line_height(CAPTION_PX) + 4
+    caption_height = _caption_height()
     rows = [reduced[start : start + columns] for start in range(0, len(reduced), columns)]
     heights = [max(picture.shape[0] for picture in row) for row in rows]
     sheet: NDArray[np.uint8] = np.empty(
@@ -95,3 +102,7 @@ def _sheet(pictures: Sequence[CaptionedPicture], columns: int, cell_width: int, 
             drawing.draw_text(sheet, caption, left, top + height + 2, CAPTION_PX, drawing.SOFT_WHITE)
         top += height + caption_height + GAP_PX
     return drawing.encode_png(sheet)
+
+
+def _caption_height() -> int:
+    return drawing.line_height(CAPTION_PX) + 4

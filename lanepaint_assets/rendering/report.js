@@ -1,79 +1,101 @@
-// Plays all videos of a clip in step: one transport bar a section, positions in whole frames.
+// Each item's video holds both arms side by side. It is the one clock: its halves are drawn into two panes, which
+// therefore show the same frame at any moment. Positions are whole frames.
 "use strict";
-for (const section of document.querySelectorAll("section.clip")) {
-  const videos = [...section.querySelectorAll("video")];
-  const bar = section.querySelector(".transport");
-  if (!bar || videos.length === 0) continue;
-
-  const rate = Number(section.dataset.rate);
+for (const player of document.querySelectorAll(".player")) {
+  const video = player.querySelector("video");
+  const panes = [...player.querySelectorAll("canvas")];
+  const whole = document.createElement("canvas");
+  const bar = player.querySelector(".transport");
+  const rate = Number(player.dataset.rate);
   const slider = bar.querySelector("input");
   const label = bar.querySelector("output");
   const playButton = bar.querySelector("[data-do=play]");
-  // The clock of the others; a video that cannot be played must not stop them.
-  const leader = () => videos.find((video) => !video.error) ?? videos[0];
   let playing = false;
-  let started = false;
+  let ready = false;
 
-  // Without scripts each video keeps its own controls; with them one bar serves all.
-  bar.hidden = false;
-  for (const video of videos) video.controls = false;
-
-  const lastFrame = () => {
-    const lengths = videos.filter((v) => Number.isFinite(v.duration)).map((v) => Math.round(v.duration * rate));
-    return lengths.length ? Math.min(...lengths) - 1 : 0;
+  const lastFrame = () => (Number.isFinite(video.duration) ? Math.max(0, Math.round(video.duration * rate) - 1) : 0);
+  const frameNow = () => Math.min(lastFrame(), Math.floor(video.currentTime * rate + 0.01));
+  const fit = (canvas, width, height) => {
+    if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
   };
-  const show = (frame) => {
-    slider.value = String(frame);
-    label.textContent = `frame ${frame + 1} / ${lastFrame() + 1}`;
+  const draw = () => {
+    const width = Math.floor(video.videoWidth / 2);
+    const height = video.videoHeight;
+    // Taken from the video once: it plays on, and a second look may find the next frame.
+    fit(whole, video.videoWidth, height);
+    whole.getContext("2d").drawImage(video, 0, 0);
+    panes.forEach((pane, side) => {
+      fit(pane, width, height);
+      pane.getContext("2d").drawImage(whole, side * width, 0, width, height, 0, 0, width, height);
+    });
+    slider.value = String(frameNow());
+    label.textContent = `frame ${frameNow() + 1} / ${lastFrame() + 1}`;
   };
-  const frameNow = () => Math.min(lastFrame(), Math.floor(leader().currentTime * rate + 0.01));
-  const seek = (frame) => {
-    const wanted = Math.max(0, Math.min(lastFrame(), frame));
-    // The middle of a frame: its edges round to either neighbour.
-    for (const video of videos) video.currentTime = (wanted + 0.5) / rate;
-    show(wanted);
+  // The middle of a frame: its edges round to either neighbour. `seeked` draws it.
+  const seek = (frame) => { video.currentTime = (Math.max(0, Math.min(lastFrame(), frame)) + 0.5) / rate; };
+  const show = (isPlaying) => {
+    playing = isPlaying;
+    playButton.textContent = playing ? "⏸" : "▶";
+    playButton.setAttribute("aria-label", playing ? "Pause both" : "Play both");
   };
   const stop = () => {
-    playing = false;
-    for (const video of videos) video.pause();
-    playButton.textContent = "▶";
-    playButton.setAttribute("aria-label", "Play all");
+    video.pause();
+    show(false);
     seek(frameNow());
   };
   const step = () => {
     if (!playing) return;
-    if (leader().ended || frameNow() >= lastFrame()) { stop(); return; }
-    for (const video of videos) {
-      if (Math.abs(video.currentTime - leader().currentTime) > 0.5 / rate) video.currentTime = leader().currentTime;
-    }
-    show(frameNow());
+    draw();
+    if (video.ended) { stop(); return; }
     requestAnimationFrame(step);
   };
   const play = async () => {
     if (frameNow() >= lastFrame()) seek(0);
-    playing = true;
-    playButton.textContent = "⏸";
-    playButton.setAttribute("aria-label", "Pause all");
-    await Promise.allSettled(videos.map((video) => video.play()));
-    step();
+    show(true);
+    try {
+      await video.play();
+      step();
+    } catch {
+      stop();
+    }
   };
-
-  // At rest the players show the moment of the prediction.
+  const toggle = () => (playing ? stop() : play());
   const begin = () => {
-    if (started || videos.some((video) => video.readyState < 1 && !video.error)) return;
-    started = true;
+    if (ready) return;
+    ready = true;
     slider.max = String(lastFrame());
-    seek(Number(section.dataset.start));
+    // Without scripts the video keeps its own controls; from here on the panes and one bar stand for it.
+    video.hidden = true;
+    bar.hidden = false;
+    player.querySelector(".panes").hidden = false;
+    // At rest the panes show the moment of the prediction.
+    seek(Number(player.dataset.start));
   };
 
-  playButton.addEventListener("click", () => (playing ? stop() : play()));
+  playButton.addEventListener("click", toggle);
+  for (const pane of panes) pane.addEventListener("click", toggle);
   bar.querySelector("[data-do=back]").addEventListener("click", () => { stop(); seek(frameNow() - 1); });
   bar.querySelector("[data-do=forward]").addEventListener("click", () => { stop(); seek(frameNow() + 1); });
   slider.addEventListener("input", () => { if (playing) stop(); seek(Number(slider.value)); });
-  for (const video of videos) {
-    video.addEventListener("loadedmetadata", begin);
-    video.addEventListener("error", begin);
-    video.addEventListener("click", () => (playing ? stop() : play()));
-  }
-  begin();
+  video.addEventListener("seeked", draw);
+  video.addEventListener("loadeddata", begin);
+  // A page of hundreds of videos decodes those that somebody looks at.
+  new IntersectionObserver((seen, observer) => {
+    if (!seen.some((entry) => entry.isIntersecting)) return;
+    observer.disconnect();
+    video.preload = "auto";
+    video.load();
+  }, { rootMargin: "200px" }).observe(player);
 }
+
+// A link into a folded part opens it.
+const unfold = () => {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  for (let part = target; part; part = part.parentElement?.closest("details")) {
+    if (part instanceof HTMLDetailsElement) part.open = true;
+  }
+  target.scrollIntoView();
+};
+addEventListener("hashchange", unfold);
+unfold();

@@ -1,184 +1,31 @@
-"""The evaluation report of one chunk: what goes into it, and the one HTML file that comes out.
+"""The evaluation report of one chunk as one HTML file that needs nothing else.
 
-Called by the evaluation stage, which fills the dataclasses here. The page is `report.html.j2` with `report.css` and
-`report.js` inside, the pictures are `plots.py`'s, the plain-text form is `report_text.py`'s. No statistics are computed
-here beyond differences of two given figures.
+Called by the evaluation stage with a `ChunkReport`. The page is `report.html.j2` with its parts, `report.css` and
+`report.js` inside, the pictures are `plots.py`'s, the words of its answer `report_answer.py`'s, the plain-text form is
+`report_text.py`'s. Here is only what turns records into what a template can show.
 """
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
-from typing import Literal
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
-from lanepaint_assets.clips.records import ClipGridName
 from lanepaint_assets.rendering import plots
-from lanepaint_assets.rendering.scene import EngineLabel
+from lanepaint_assets.rendering.licence_views import licence_views
+from lanepaint_assets.rendering.pages import markup_file, render_page
+from lanepaint_assets.rendering.report_answer import answers, headline, noise_floor_m
+from lanepaint_assets.rendering.report_content import ArmFigures, ChunkReport, ClipSection, ItemSection
+from lanepaint_assets.rendering.text_difference import TextPair, paired
 
-Float = NDArray[np.float64]
-ItemStatus = Literal["ok", "failed", "outdated"]
-
-# Browsers get slow above this, and mail servers refuse it. 16 previews of 12 s are 5 MB; a chunk of 100 clips and 5
-# prompts is over it, and the page then names the files of the videos that it left out.
-MAX_EMBEDDED_VIDEO_BYTES = 48_000_000
-
-OFF_GRID_WARNING = (
-    "Clip grid spec_8fps: the driver's four frames are 0.125 s apart, its training frames were 0.1 s apart. Both arms "
-    "see the same frames, so differences between arms stand, but the absolute figures are off the model's training "
-    "distribution. Use model_10hz for results to publish."
-)
-CPU_WARNING = (
-    "These results come from CPU engines: {names}. They are classical methods, not foundation models, and say nothing "
-    "about how a foundation model would paint or drive."
-)
-
-
-@dataclass(frozen=True, eq=False)
-class ItemTrajectories:
-    """The paths of one item, rig frame at t0, metres, at 10 Hz.
-
-    Attributes:
-        original_m, edited_m: (K, 64, 3) samples.
-        gt_future_m: (64, 3), or None.
-        history_m: (16, 3), or None.
-    """
-
-    original_m: Float
-    edited_m: Float
-    gt_future_m: Float | None = None
-    history_m: Float | None = None
-
-
-@dataclass(frozen=True)
-class VerdictSummary:
-    """What the inspector says of the edit: whether it shows what was asked for, and why."""
-
-    passed: bool
-    text: str
-
-
-@dataclass(frozen=True, eq=False)
-class ItemSection:
-    """One clip and prompt. Figures that could not be had are None, and `reason` says why.
-
-    Attributes:
-        clip_id, camera, prompt_key, prompt_text: which item.
-        status: `failed` items have only a reason.
-        reason: why it failed, why a figure is missing, or what limited the prediction; None where all is well.
-        is_control: True for the prompts that are not edits (`roundtrip`, `repaint_as_measured`).
-        original_min_ade_m, edited_min_ade_m: against the driven path.
-        arms_ade_m: average distance between the arms, sample by sample with common random numbers.
-        lateral_shift_3s_m: how far the edit moves the plan sideways 3 s ahead, left positive.
-        verdict: of the inspector, None where it was not asked.
-        original_reasoning, edited_reasoning: the driver's own words, one text a sample.
-        trajectories: None where there are none.
-        preview_mp4: the small comparison video, None where there is none.
-        comparison_file, overlay_file: names of the full videos in the store, for people who want them.
-        t0_frame: frame of the preview at t0, which the players show at rest.
-        camera_quality, ego_quality: how the geometry and the motion are known.
-    """
-
-    clip_id: str
-    camera: str
-    prompt_key: str
-    prompt_text: str
-    status: ItemStatus
-    reason: str | None = None
-    is_control: bool = False
-    original_min_ade_m: float | None = None
-    edited_min_ade_m: float | None = None
-    arms_ade_m: float | None = None
-    lateral_shift_3s_m: float | None = None
-    verdict: VerdictSummary | None = None
-    original_reasoning: tuple[str, ...] = ()
-    edited_reasoning: tuple[str, ...] = ()
-    trajectories: ItemTrajectories | None = None
-    preview_mp4: bytes | None = None
-    comparison_file: str | None = None
-    overlay_file: str | None = None
-    t0_frame: int | None = None
-    camera_quality: str | None = None
-    ego_quality: str | None = None
-
-    @property
-    def clip_key(self) -> str:
-        """`<clip_id>.<camera>`."""
-        return f"{self.clip_id}.{self.camera}"
-
-    @property
-    def min_ade_delta_m(self) -> float | None:
-        """Edited minADE less the original one; positive is worse."""
-        if self.original_min_ade_m is None or self.edited_min_ade_m is None:
-            return None
-        return self.edited_min_ade_m - self.original_min_ade_m
-
-
-@dataclass(frozen=True)
-class RefusedClip:
-    """A clip of the chunk that never got as far as an item, and why."""
-
-    clip_id: str
-    camera: str
-    reason: str
-
-
-@dataclass(frozen=True, eq=False)
-class ChunkReport:
-    """Everything in one report.
-
-    Attributes:
-        chunk: partition key.
-        clip_grid: the frame grid in use.
-        frame_rate_hz: of the previews, for stepping by frames.
-        engines: all that took part.
-        items: in the order of the catalogue.
-        refused_clips: clips without items.
-        run_name: as stamped by the person who ran it.
-        date: shown if given; the page is the same bytes for the same input, so nothing is taken from the clock.
-        notes: sentences on the method, shown at the end.
-    """
-
-    chunk: str
-    clip_grid: ClipGridName
-    frame_rate_hz: float
-    engines: tuple[EngineLabel, ...]
-    items: tuple[ItemSection, ...]
-    refused_clips: tuple[RefusedClip, ...] = ()
-    run_name: str | None = None
-    date: str | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def failed_count(self) -> int:
-        """Items that failed."""
-        return sum(item.status == "failed" for item in self.items)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a reader must know before any figure: the grid, CPU engines, items and clips that are missing."""
-        found = []
-        weight_free = [engine.text for engine in self.engines if not engine.is_foundation_model]
-        if weight_free:
-            found.append(CPU_WARNING.format(names=", ".join(weight_free)))
-        if self.clip_grid == "spec_8fps":
-            found.append(OFF_GRID_WARNING)
-        if self.failed_count:
-            found.append(f"Incomplete: {self.failed_count} of {len(self.items)} items failed; their reasons are below.")
-        outdated = sum(item.status == "outdated" for item in self.items)
-        if outdated:
-            found.append(f"Outdated: the inputs of {outdated} of {len(self.items)} items changed since they were made.")
-        if self.refused_clips:
-            found.append(
-                f"Clips of the chunk that could not be used: {len(self.refused_clips)}; their reasons are below."
-            )
-        return tuple(found)
+# More items than these are folded: a page of hundreds must be a list first.
+MAX_OPEN_ITEMS = 16
+# Of a driver that says something else in each of 64 samples a page shows so many pairs, those that changed first.
+MAX_PAIRS = 12
+NULL_SAME_SEEDS, NULL_OTHER_SEEDS = "null, same seeds", "null, other seeds"
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,137 +35,160 @@ class _ItemView:
     item: ItemSection
     anchor: str
     title: str
+    primary_m: float | None
     drawing: Markup | None
     video_uri: Markup | None
-    original_reasoning: tuple[tuple[str, str], ...]
-    edited_reasoning: tuple[tuple[str, str], ...]
+    reasoning: tuple[TextPair, ...]
+    more_reasoning: int
+    drawn_samples: int | None
+    captions: TextPair | None
+    thumbnails: tuple[Markup | None, ...]
+
+
+@dataclass(frozen=True)
+class _ArmView:
+    """One row of a clip's table of arms; `is_size` where shifts have lost their sides."""
+
+    name: str
+    remark: str
+    figures: ArmFigures
+    primary_m: float | None = None
+    anchor: str | None = None
+    is_size: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class _ClipView:
-    clip_key: str
+    clip: ClipSection
     anchor: str
     views: tuple[_ItemView, ...]
-    facts: str
-    start_frame: int
-
-    @property
-    def has_videos(self) -> bool:
-        return any(view.video_uri is not None for view in self.views)
+    arms: tuple[_ArmView, ...]
 
 
-def render_html(report: ChunkReport, max_embedded_video_bytes: int = MAX_EMBEDDED_VIDEO_BYTES) -> str:
+def render_html(report: ChunkReport) -> str:
     """The report as one HTML page that asks for nothing outside itself.
 
     Args:
         report: what to show; also with failed items, or with none at all.
-        max_embedded_video_bytes: previews are carried inside the page, in order, until they reach this many bytes.
 
     Returns:
         UTF-8 text; equal input gives equal text.
     """
-    template = _environment().get_template("report.html.j2")
-    clips = _clip_views(report, max_embedded_video_bytes)
-    return template.render(
+    clips = _clip_views(report)
+    given = answers(report)
+    return render_page(
+        "report.html.j2",
         report=report,
         clips=clips,
-        style=Markup(_resource("report.css")),
-        script=Markup(_resource("report.js")),
+        prompts=_prompt_keys(report),
+        is_open=len(report.items) <= MAX_OPEN_ITEMS,
+        answers=given,
+        examples=[_data_uri(answer.example, "image/webp") for answer in given],
+        headline=headline(given),
+        noise_floor_m=noise_floor_m(report),
+        script=markup_file("report.js"),
+        effect_plot=Markup(plots.lateral_effect_svg(_effect_rows(report))),
         delta_plot=Markup(plots.paired_deltas_svg(_delta_rows(report))),
-        shift_plot=Markup(plots.lateral_shift_svg(_shift_rows(report))),
-        summary=tuple(view for clip in clips for view in clip.views),
+        licences=licence_views(report.licences),
     )
 
 
-def metres(value: float | None, signed: bool = False) -> str:
-    """`1.23`, `+0.48`, or a dash where there is no figure."""
-    if value is None or not np.isfinite(value):
-        return "–"
-    text = f"{value:+.2f}" if signed else f"{value:.2f}"
-    return text.replace("-", "−")
-
-
-def _clip_views(report: ChunkReport, video_budget: int) -> tuple[_ClipView, ...]:
-    by_clip: dict[str, list[_ItemView]] = {}
-    left = video_budget
-    for number, item in enumerate(report.items, start=1):
-        video_uri = None
-        if item.preview_mp4 is not None and len(item.preview_mp4) <= left:
-            left -= len(item.preview_mp4)
-            # base64 has no character that HTML would escape, and escaping megabytes is slow.
-            video_uri = Markup("data:video/mp4;base64," + base64.b64encode(item.preview_mp4).decode("ascii"))
-        paths = item.trajectories
-        svg = None
-        if paths is not None:
-            svg = plots.trajectories_svg(
-                paths.original_m,
-                paths.edited_m,
-                paths.gt_future_m,
-                paths.history_m,
-                f"{item.clip_key} {item.prompt_key}",
-            )
-        view = _ItemView(
-            item=item,
-            anchor=f"item-{number}",
-            title=item.prompt_text or item.prompt_key,
-            drawing=None if svg is None else Markup(svg),
-            video_uri=video_uri,
-            original_reasoning=_grouped(item.original_reasoning),
-            edited_reasoning=_grouped(item.edited_reasoning),
-        )
-        by_clip.setdefault(item.clip_key, []).append(view)
-    views = []
-    for number, (key, of_clip) in enumerate(by_clip.items(), start=1):
-        first = next((view.item for view in of_clip if view.item.status != "failed"), of_clip[0].item)
-        facts = [f"camera geometry {first.camera_quality}" if first.camera_quality else ""]
-        facts.append(f"ego motion {first.ego_quality}" if first.ego_quality else "")
-        known = ", ".join(fact for fact in facts if fact)
-        views.append(_ClipView(key, f"clip-{number}", tuple(of_clip), known, first.t0_frame or 0))
+def _clip_views(report: ChunkReport) -> tuple[_ClipView, ...]:
+    views, count = [], 0
+    for place, clip in enumerate(report.clips, start=1):
+        of_clip = []
+        for item in clip.items:
+            count += 1
+            of_clip.append(_item_view(clip, item, f"item-{count}"))
+        views.append(_ClipView(clip, f"clip-{place}", tuple(of_clip), _arms(clip, of_clip)))
     return tuple(views)
 
 
-def _grouped(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Equal texts once, each with the numbers of its samples: most samples of a driver say the same."""
-    samples: dict[str, list[str]] = {}
-    for number, text in enumerate(texts, start=1):
-        samples.setdefault(text, []).append(str(number))
-    plural = {True: "samples", False: "sample"}
-    return tuple((f"{plural[len(numbers) > 1]} {', '.join(numbers)}", text) for text, numbers in samples.items())
+def _item_view(clip: ClipSection, item: ItemSection, anchor: str) -> _ItemView:
+    paths, history = item.trajectories, item.refinement
+    svg = None
+    if paths is not None:
+        name = f"{clip.key} {item.prompt_key}"
+        svg = plots.trajectories_svg(paths.original_m, paths.edited_m, paths.gt_future_m, paths.history_m, name)
+    reasoning = paired(item.original_reasoning, item.edited_reasoning)
+    drawn = None if paths is None or len(paths.edited_m) <= plots.MAX_DRAWN_SAMPLES else plots.MAX_DRAWN_SAMPLES
+    captions = None
+    if item.original_caption or item.edited_caption:
+        captions = paired((item.original_caption or "",), (item.edited_caption or "",))[0]
+    return _ItemView(
+        item=item,
+        anchor=anchor,
+        title=item.prompt_text or item.prompt_key,
+        primary_m=clip.primary_shift_m(item),
+        drawing=None if svg is None else Markup(svg),
+        video_uri=_data_uri(item.preview_mp4, "video/mp4"),
+        reasoning=reasoning[:MAX_PAIRS],
+        more_reasoning=max(0, len(reasoning) - MAX_PAIRS),
+        drawn_samples=drawn,
+        captions=captions,
+        thumbnails=()
+        if history is None
+        else tuple(_data_uri(attempt.thumbnail, "image/webp") for attempt in history.attempts),
+    )
+
+
+def _arms(clip: ClipSection, views: Iterable[_ItemView]) -> tuple[_ArmView, ...]:
+    """All conditions that the driver was asked in, from the one that must change nothing to the one that must."""
+    rows = []
+    if clip.original is not None:
+        rows.append(_ArmView("original", "the unedited clip", clip.original))
+    if clip.null_same_seeds is not None:
+        rows.append(_ArmView(NULL_SAME_SEEDS, "must be 0 for a deterministic driver", clip.null_same_seeds))
+    if clip.null_other_seeds is not None:
+        rows.append(_ArmView(NULL_OTHER_SEEDS, "the noise floor", clip.null_other_seeds, is_size=True))
+    made = [view for view in views if view.item.status != "failed"]
+    remarks = {"roundtrip": "codec and resizing alone", "repaint_as_measured": "the painter in the original's style"}
+    for view in sorted(made, key=lambda view: ("roundtrip", "repaint_as_measured", "edit").index(view.item.kind)):
+        remark = remarks.get(view.item.kind, "edit")
+        rows.append(_ArmView(view.item.prompt_key, remark, view.item.figures, view.primary_m, view.anchor))
+    if clip.positive_control is not None:
+        rows.append(_ArmView("camera blanked", "positive control: must be large", clip.positive_control))
+    return tuple(rows)
+
+
+def _prompt_keys(report: ChunkReport) -> tuple[str, ...]:
+    """Edits first, then controls, each in the catalogue's order."""
+    kinds = {item.prompt_key: item.is_control for item in report.items}
+    return tuple(sorted(kinds, key=lambda key: kinds[key]))
+
+
+def _effect_rows(report: ChunkReport) -> tuple[plots.DotRow, ...]:
+    """Edit less repainting at 3 s: a dot a clip, and the estimate over clips."""
+    found: dict[str, list[plots.Dot]] = {}
+    for clip in report.clips:
+        for item in clip.items:
+            if not item.is_control:
+                dots = found.setdefault(item.prompt_key, [])
+                value = clip.primary_shift_m(item)
+                if value is not None and np.isfinite(value):
+                    dots.append(plots.Dot(float(value), clip.key))
+    estimates = {
+        answer.prompt_key: plots.Estimate(answer.mean, answer.low, answer.high)
+        for answer in answers(report)
+        if answer.mean is not None
+    }
+    return tuple(plots.DotRow(key, tuple(dots), False, estimates.get(key)) for key, dots in found.items())
 
 
 def _delta_rows(report: ChunkReport) -> tuple[plots.DotRow, ...]:
-    return _rows(report, "min_ade_delta_m")
-
-
-def _shift_rows(report: ChunkReport) -> tuple[plots.DotRow, ...]:
-    return _rows(report, "lateral_shift_3s_m")
-
-
-def _rows(report: ChunkReport, figure: Literal["min_ade_delta_m", "lateral_shift_3s_m"]) -> tuple[plots.DotRow, ...]:
+    """Edited less original minADE, a dot a clip."""
     found: dict[str, list[plots.Dot]] = {}
     controls = {item.prompt_key for item in report.items if item.is_control}
-    for item in report.items:
-        value: float | None = getattr(item, figure)
-        dots = found.setdefault(item.prompt_key, [])
-        if value is not None and np.isfinite(value):
-            dots.append(plots.Dot(float(value), item.clip_key))
+    for clip in report.clips:
+        before = None if clip.original is None else clip.original.min_ade_m
+        for item in clip.items:
+            dots = found.setdefault(item.prompt_key, [])
+            after = item.figures.min_ade_m
+            if before is not None and after is not None and np.isfinite([before, after]).all():
+                dots.append(plots.Dot(after - before, clip.key))
     return tuple(plots.DotRow(key, tuple(dots), key in controls) for key, dots in found.items())
 
 
-@lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_resource),
-        # Names of clips and texts of drivers come from outside: everything is escaped unless it is Markup.
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["metres"] = metres
-    return environment
-
-
-def _resource(name: str) -> str:
-    return resources.files("lanepaint_assets.rendering").joinpath(name).read_text(encoding="utf-8")
+def _data_uri(data: bytes | None, media_type: str) -> Markup | None:
+    # base64 has no character that HTML would escape, and escaping megabytes is slow.
+    return None if data is None else Markup(f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}")

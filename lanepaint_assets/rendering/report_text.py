@@ -1,4 +1,4 @@
-"""The report of one chunk as plain text: warnings, aligned figures, reasons. For terminals, mails and `grep`.
+"""The report of one chunk as plain text: the answer, warnings, aligned figures, reasons. For terminals and `grep`.
 
 Called by the evaluation stage beside `report.render_html`, from the same `ChunkReport`.
 """
@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import wrap
 
+from lanepaint_assets.licences import strictest
 from lanepaint_assets.rendering.drawing import printable
-from lanepaint_assets.rendering.report import ChunkReport, ItemSection, metres
+from lanepaint_assets.rendering.pages import metres
+from lanepaint_assets.rendering.report_answer import Answer, answers, headline, noise_floor_m
+from lanepaint_assets.rendering.report_content import ChunkReport, ClipSection, ItemSection
 
 WIDTH = 110
 # Long names are cut here, so that a row stays on a line of a usual terminal; the full name is in the HTML and Parquet.
@@ -19,41 +22,45 @@ HEADINGS = (
     "camera",
     "prompt",
     "status",
+    "less repaint",
+    "shift 3 s",
+    "arms ADE",
     "minADE orig",
     "minADE edit",
-    "delta",
-    "arms ADE",
-    "shift 3 s",
     "verdict",
 )
 
 
 def render_text(report: ChunkReport) -> str:
-    """The report as UTF-8 text, lines at most about 160 characters wide; equal input gives equal text."""
+    """The report as UTF-8 text, lines at most about 170 characters wide; equal input gives equal text."""
     lines = [f"LanePaint trajectory report: {printable(report.chunk)}"]
     lines.append("=" * len(lines[0]))
     if report.run_name:
         lines.append(f"run       {printable(report.run_name)}")
-    if report.date:
-        lines.append(f"date      {printable(report.date)}")
     lines.append(f"clip grid {report.clip_grid}")
     for number, engine in enumerate(report.engines):
         lines.append(f"{'engines' if number == 0 else '':<9} {printable(engine.text)}")
+    given = answers(report)
+    lines += ["", *wrap(headline(given), WIDTH)]
+    for answer in given:
+        lines += wrap(f"- {_answer(answer)}", WIDTH, subsequent_indent="  ")
+    floor = noise_floor_m(report)
+    if floor is not None:
+        lines.append(f"- other seeds alone move a plan by {metres(floor)} m (median over clips)")
     for warning in report.warnings:
-        lines += ["", *wrap(f"! {warning}", WIDTH, subsequent_indent="  ")]
-    lines += ["", "Figures in metres; shift is positive to the left.", ""]
-    lines += aligned(HEADINGS, [_cells(item) for item in report.items]) if report.items else ["No items."]
-    reasons = [item for item in report.items if item.reason]
-    if reasons:
-        lines += ["", "Reasons"]
-        for item in reasons:
-            text = f"{item.clip_key}/{item.prompt_key} ({item.status}): {printable(item.reason or '')}"
-            lines += wrap(f"- {printable(text)}", WIDTH, subsequent_indent="  ")
-    if report.refused_clips:
-        lines += ["", "Clips that could not be used"]
-        for clip in report.refused_clips:
-            text = printable(f"- {clip.clip_id}.{clip.camera}: {clip.reason}")
-            lines += wrap(text, WIDTH, subsequent_indent="  ")
+        lines += ["", *wrap(f"! {printable(warning)}", WIDTH, subsequent_indent="  ")]
+    lines += [
+        "",
+        "Figures in metres; shifts at 3 s, positive to the left; 'less repaint': less that of repaint_as_measured.",
+        "",
+    ]
+    rows = [_cells(clip, item) for clip in report.clips for item in clip.items]
+    lines += aligned(HEADINGS, rows) if rows else ["No items."]
+    lines += _reasons(report)
+    strict = strictest(report.licences, "videos")
+    if strict is not None:
+        text = f"Terms of the edited videos: {strict.strictness.consequence} Strictest input: {strict.part}."
+        lines += ["", *wrap(printable(text), WIDTH)]
     if report.notes:
         lines += ["", "Method"]
         for note in report.notes:
@@ -78,6 +85,31 @@ def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
     return [line(headings), line(rule), *(line(row) for row in cut)]
 
 
+def _answer(answer: Answer) -> str:
+    figures = "" if answer.mean is None else f" {metres(answer.mean, signed=True)} m"
+    if answer.low is not None:
+        figures += f" ({metres(answer.low, signed=True)} to {metres(answer.high, signed=True)})"
+    parts = (f"{answer.finding};{figures} n = {answer.clips}", answer.reason, answer.shown)
+    return printable(f"{answer.prompt_key}: {'; '.join(part for part in parts if part)}")
+
+
+def _reasons(report: ChunkReport) -> list[str]:
+    lines = []
+    if any(item.reasons for item in report.items):
+        lines += ["", "Reasons"]
+    for clip in report.clips:
+        for item in clip.items:
+            if item.reasons:
+                text = f"- {clip.key}/{item.prompt_key} ({item.status}): {'; '.join(item.reasons)}"
+                lines += wrap(printable(text), WIDTH, subsequent_indent="  ")
+    if report.refused_clips:
+        lines += ["", "Clips that could not be used"]
+    for refused in report.refused_clips:
+        text = f"- {refused.clip_id}.{refused.camera}: {refused.reason}"
+        lines += wrap(printable(text), WIDTH, subsequent_indent="  ")
+    return lines
+
+
 def _cut(cell: str) -> str:
     """Cut in the middle: clip ids of one source differ at their ends."""
     if len(cell) <= MAX_CELL:
@@ -86,17 +118,17 @@ def _cut(cell: str) -> str:
     return f"{cell[: MAX_CELL - tail - 1]}…{cell[-tail:]}"
 
 
-def _cells(item: ItemSection) -> tuple[str, ...]:
+def _cells(clip: ClipSection, item: ItemSection) -> tuple[str, ...]:
     verdict = "–" if item.verdict is None else ("pass" if item.verdict.passed else "FAIL")
     return (
-        printable(item.clip_id),
-        printable(item.camera),
+        printable(clip.clip_id),
+        printable(clip.camera),
         printable(item.prompt_key) + (" (control)" if item.is_control else ""),
         item.status,
-        metres(item.original_min_ade_m),
-        metres(item.edited_min_ade_m),
-        metres(item.min_ade_delta_m, signed=True),
-        metres(item.arms_ade_m),
-        metres(item.lateral_shift_3s_m, signed=True),
+        metres(clip.primary_shift_m(item), signed=True),
+        metres(item.shift_3s_m, signed=True),
+        metres(item.figures.from_original_m),
+        metres(None if clip.original is None else clip.original.min_ade_m),
+        metres(item.figures.min_ade_m),
         verdict,
     )

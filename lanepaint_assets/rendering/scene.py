@@ -6,6 +6,7 @@ that pictures, legend and report agree. No drawing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanepaint_assets.clips.egomotion import Egomotion
+from lanepaint_assets.clips.planes import Planes, decoded_planes
+from lanepaint_assets.clips.video_file import InvalidClipError
 from lanepaint_assets.rendering.cameras import RigCamera
 
 Float = NDArray[np.float64]
@@ -60,8 +63,10 @@ class TrajectoryScene:
     """One clip and one prompt, ready to be drawn.
 
     Attributes:
-        original_frames, edited_frames: (T, H, W, 3) sRGB uint8, the same grid and size.
-        timestamps_us: (T,) int64 of those frames.
+        original_mp4, edited_mp4: T frames of each arm as H.264 files, of the same size.
+        size: width and height of a frame; where they are odd, the files' pictures are a pixel larger.
+        timestamps_us: (T,) int64, when each frame is shown.
+        taken_us: (T,) int64, when it was taken, up to a source frame earlier: a metre of road at speed.
         rate_hz: frames a second of the videos to write.
         t0_us: the moment of the prediction; all trajectories are in the rig frame then.
         camera: geometry of the shown camera; resized to the frames where it is given for another size.
@@ -75,9 +80,11 @@ class TrajectoryScene:
         engines: those that made what is shown; the one with role `driver` made the trajectories of both arms.
     """
 
-    original_frames: NDArray[np.uint8]
-    edited_frames: NDArray[np.uint8]
+    original_mp4: bytes
+    edited_mp4: bytes
+    size: tuple[int, int]
     timestamps_us: NDArray[np.int64]
+    taken_us: NDArray[np.int64]
     rate_hz: float
     t0_us: int
     camera: RigCamera
@@ -96,15 +103,10 @@ class TrajectoryScene:
     min_ade_reason: str | None = None
 
     def __post_init__(self) -> None:
-        if self.original_frames.shape != self.edited_frames.shape or self.original_frames.ndim != 4:
+        if len(self.timestamps_us) == 0 or len(self.timestamps_us) != len(self.taken_us):
             raise ValueError(
-                f"original frames {self.original_frames.shape} and edited frames {self.edited_frames.shape} of "
-                f"{self.clip_id} must have one and the same (T, H, W, 3) shape"
-            )
-        if len(self.timestamps_us) != len(self.original_frames) or len(self.original_frames) == 0:
-            raise ValueError(
-                f"{self.clip_id} has {len(self.original_frames)} frames but {len(self.timestamps_us)} timestamps; "
-                "at least one of each is needed"
+                f"{self.clip_id} has {len(self.timestamps_us)} times of frames and {len(self.taken_us)} of when they "
+                "were taken; at least one of each is needed"
             )
         for name in ("original_trajectories_m", "edited_trajectories_m"):
             shape = getattr(self, name).shape
@@ -112,13 +114,24 @@ class TrajectoryScene:
                 raise ValueError(f"{name} of {self.clip_id} must be (K, steps, 3), not {shape}")
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of a frame."""
-        return int(self.original_frames.shape[2]), int(self.original_frames.shape[1])
+    def canvas_size(self) -> tuple[int, int]:
+        """Width and height of the pictures to draw on: those of a frame, made even."""
+        return self.size[0] + self.size[0] % 2, self.size[1] + self.size[1] % 2
 
-    def frames(self, arm: ArmName) -> NDArray[np.uint8]:
-        """(T, H, W, 3) of one arm."""
-        return self.original_frames if arm == "original" else self.edited_frames
+    def frames(self, arm: ArmName) -> Iterator[Planes]:
+        """The frames of one arm in order, as decoded: copy them, do not draw into them.
+
+        Raises:
+            InvalidClipError: the file is damaged, or has another size or number of frames than the scene.
+        """
+        count = 0
+        for picture in decoded_planes(self.original_mp4 if arm == "original" else self.edited_mp4):
+            count += 1
+            if picture.size != self.canvas_size:
+                raise InvalidClipError(f"frames of {self.clip_id} are {picture.size}, not {self.canvas_size}")
+            yield picture
+        if count != len(self.timestamps_us):
+            raise InvalidClipError(f"{self.clip_id} has {count} frames but {len(self.timestamps_us)} timestamps")
 
     def trajectories_m(self, arm: ArmName) -> Float:
         """(K, steps, 3) of one arm."""

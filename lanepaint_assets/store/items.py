@@ -37,6 +37,10 @@ class ItemError(Exception):
     """An item cannot be made, for a reason that people should read as it stands."""
 
 
+class DeviceMemoryError(ItemError):
+    """The device's memory does not suffice as things are; the item may well be made when it is less in use."""
+
+
 class StepError(Exception):
     """Nothing of the step can be made, for a reason that is no item's own and that people should read as it stands."""
 

@@ -18,6 +18,7 @@ AREAS: Final[dict[str, str]] = {
     "edited_videos": "vp",
     "original_trajectories": "alpamayo",
     "edited_trajectories": "alpamayo",
+    "video_quality": "alpamayo",
     "trajectory_videos": "alpamayo",
     "trajectory_reports": "alpamayo",
     "prompt_leaderboard": "leaderboard",

@@ -20,6 +20,7 @@ STAGE_OF = {
     "edited_videos": "2",
     "original_trajectories": "3",
     "edited_trajectories": "3",
+    "video_quality": "3",
     "trajectory_videos": "3",
     "trajectory_reports": "3",
 }

@@ -37,13 +37,17 @@ def read_component(kind: type[M], folder: Path, dtype: torch.dtype) -> M:
     """
     loader: Any = kind
     try:
-        module, report = loader.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
+        # Weights of another shape are reported rather than raised, because the libraries' errors do not name them.
+        module, report = loader.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{folder}: not a readable {kind.__name__} ({reason}); copy it again") from error
-    for what, names in (("missing", report["missing_keys"]), ("of another shape", report["mismatched_keys"])):
+    shapes = [f"{name}: {list(found)} instead of {list(wanted)}" for name, found, wanted in report["mismatched_keys"]]
+    for what, names in (("missing", report["missing_keys"]), ("of another shape", shapes)):
         if names:
-            listed = ", ".join(sorted(str(name) for name in names)[:_NAMED])
+            listed = ", ".join(sorted(names)[:_NAMED])
             raise CheckpointError(
                 f"{folder}: it holds another network than {kind.__name__} of its config.json: {len(names)} weights are "
                 f"{what} ({listed}{', ...' if len(names) > _NAMED else ''})"

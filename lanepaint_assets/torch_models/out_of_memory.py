@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from lanepaint_assets.store.items import ItemError
+from lanepaint_assets.store.items import DeviceMemoryError
 from lanepaint_assets.torch_models.residency import Residency
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def with_retry(attempt: Callable[[bool], T], residency: Residency, what: str) ->
         what: names the item and its size in messages.
 
     Raises:
-        ItemError: the second try ran out of memory too; the chunk goes on.
+        DeviceMemoryError: the second try ran out of memory too; the chunk goes on.
     """
     try:
         return attempt(False)
@@ -39,7 +39,7 @@ def with_retry(attempt: Callable[[bool], T], residency: Residency, what: str) ->
     except torch.OutOfMemoryError as error:
         reason = _first_line(error)
     residency.release_all_but()
-    raise ItemError(
+    raise DeviceMemoryError(
         f"{what} does not fit into the memory of {residency.device}, not even in tiles ({reason}); use a larger GPU, "
         "or give other processes' memory back"
     )

@@ -66,6 +66,11 @@ class Part(Generic[M]):
             return self._module
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether host memory has the module."""
+        return self._module is not None
+
+    @property
     def bytes(self) -> int:
         """Size of its weights."""
         return sum(_bytes(tensor) for tensor in self._tensors())
@@ -148,6 +153,12 @@ class Residency:
             cls._all.clear()
         for residency in everywhere:
             residency.release(*residency._parts.values(), forget=True)
+
+    @classmethod
+    def loaded_parts(cls) -> list[Part[Any]]:
+        """Every part, of any device, whose weights were read and not forgotten."""
+        with cls._guard:
+            return [part for residency in cls._all.values() for part in residency._parts.values() if part.is_loaded]
 
     @property
     def budget_bytes(self) -> int | None:

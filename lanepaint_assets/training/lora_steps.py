@@ -64,7 +64,7 @@ def make_lane_lora(platform: Platform, style: LaneStyle, run_id: str) -> LoraOut
     base_folder = platform.store.root / "checkpoints" / CHECKPOINT_FOLDERS[BASE_ASSET]
     samples = lora_samples(platform, style)
     recipe = LoraRecipe.of(platform.settings)
-    base = folder_digest(base_folder)
+    base = folder_digest(base_folder, platform.settings.cache_folder)
     training = fingerprint(
         asset=ASSET,
         item_key=style.key,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_an_export_is_the_specs_tree(graph: Graph, tmp_path: Path) -> None:
         assert len(list(csv.reader(file))) == 2
     assert list((out / "vp" / "night" / PROMPT).rglob(f"{clip_key}_vp_edit_sample0_generated.mp4"))
     names = {path.name.removeprefix(f"{clip_key}_vp_edit_sample0_generated_") for path in (out / "alpamayo").rglob("*")}
-    assert {"inference.json", "vis_data.npz", "overlay.mp4", "comparison.mp4", "report.html"} <= names
+    assert {"inference.json", "quality.json", "vis_data.npz", "overlay.mp4", "comparison.mp4", "report.html"} <= names
     exported = sum(path.is_file() for path in out.rglob("*"))
     listed = sum(
         len(row.files)
@@ -85,6 +86,7 @@ def test_an_export_is_the_specs_tree(graph: Graph, tmp_path: Path) -> None:
             "vp_inputs",
             "edited_videos",
             "edited_trajectories",
+            "video_quality",
             "trajectory_videos",
             "trajectory_reports",
         )
@@ -114,6 +116,12 @@ def test_what_was_exported_enters_a_fresh_root_and_stands(graph: Graph, fresh: F
 
     fresh.graph.run("alpamayo_only", CHUNK)
     assert set(statuses(store.manifest("edited_trajectories", CHUNK)).values()) == {"ok"}
+    quality = [row for row in store.manifest("video_quality", CHUNK).rows.values() if not row.facts["is_control"]]
+    assert len(quality) == 2
+    for row in quality:
+        assert row.facts["verified"] is True
+        assert "who refined it is not known" in str(row.facts["verification"])
+        assert "the painter's output is not known" in str(row.facts["notes"])
     report = store.manifest("trajectory_reports", CHUNK).rows["_chunk"]
     assert "imported" in store.read_bytes(report, "report.txt").decode()
 
@@ -217,4 +225,36 @@ def test_an_edited_video_of_another_size_is_refused(graph: Graph, fresh: Fresh, 
     (video, *_) = (out / "vp" / CHUNK / PROMPT).rglob("*.mp4")
     write_numbered(video, count=5, size=(64, 48))
     with pytest.raises(CommandError, match="64x48, its clip 18 of 192x108"):
+        fresh.import_from(out)
+
+
+def test_an_edit_of_a_clip_that_the_chunk_does_not_hold_is_refused(graph: Graph, fresh: Fresh, tmp_path: Path) -> None:
+    graph.run("sam2_vp", CHUNK)
+    out = tmp_path / "out"
+    _export(graph, out)
+    (video, *_) = (out / "vp" / CHUNK / PROMPT).rglob("*.mp4")
+    video.rename(video.with_name(f"another_day.{video.name.split('.', 1)[1]}"))
+    with pytest.raises(CommandError, match=r"another_day.*is an edit of clip 'another_day'.*does not hold"):
+        fresh.import_from(out)
+    assert not fresh.graph.store.manifest("edited_videos", CHUNK).rows
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (lambda frames: frames[:-1], r"has 18 frames, but timestamps.json beside it 17 entries"),
+        (lambda frames: [{**f, "timestamp_us": f["timestamp_us"] * 4 // 5} for f in frames], "another frame grid"),
+        (lambda frames: frames[::-1], r"timestamps.json is not a list"),
+    ],
+    ids=["shorter", "other_grid", "backwards"],
+)
+def test_an_edited_video_that_does_not_fit_its_sidecar_is_refused(
+    graph: Graph, fresh: Fresh, tmp_path: Path, entries: Callable[[list[dict[str, int]]], object], message: str
+) -> None:
+    graph.run("sam2_vp", CHUNK)
+    out = tmp_path / "out"
+    _export(graph, out)
+    (sidecar, *_) = (out / "vp" / CHUNK / PROMPT).rglob("timestamps.json")
+    sidecar.write_text(json.dumps(entries(json.loads(sidecar.read_text()))))
+    with pytest.raises(CommandError, match=message):
         fresh.import_from(out)

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
+from lanepaint_assets.chunk_reader import ChunkReader
+from lanepaint_assets.clips.encoding import write_video
 from lanepaint_assets.definitions import build
 from lanepaint_assets.editing.loras import catalogue_version
+from lanepaint_assets.evaluation.independent_verdict import CONTROL_PROMPT, NOT_VERIFIED
+from lanepaint_assets.evaluation.quality_steps import QUALITY_SUFFIX, make_video_quality
+from lanepaint_assets.evaluation.video_quality import QualityRecord
 from lanepaint_assets.jobs import STAGE_ASSETS
 from lanepaint_assets.store.layout import CHUNK_ROW
 from lanepaint_assets_tests.fixtures import (
+    FEW_FRAMES,
     Graph,
     assert_files_are_whole,
     data_versions,
     materializations,
     statuses,
 )
+from lanepaint_assets_tests.unit.checkpoints.conftest import write_torch_file
 from lanepaint_assets_tests.unit.clips.videos import write_numbered
 
 CHUNK = "chunk_0000"
 ALL_ASSETS = [asset for assets in STAGE_ASSETS.values() for asset in assets]
-EDIT_ASSETS = ("first_frames", "edited_videos", "edited_trajectories", "trajectory_videos")
+EDIT_ASSETS = ("first_frames", "edited_videos", "edited_trajectories", "video_quality", "trajectory_videos")
 
 MY_PROMPTS = """
 prompts:
@@ -87,6 +97,7 @@ def test_a_materialization_carries_what_a_person_wants_to_see(graph: Graph) -> N
         assert "data:image/png;base64," in told[asset].metadata["preview"].value
     assert "classical 2" in str(told["road_masks"].metadata["engines"].value)
     assert "lane_follow 3" in str(told["edited_trajectories"].metadata["engines"].value)
+    assert told["video_quality"].metadata["mean_outside_psnr_db"].value > 38
     assert Path(told["trajectory_reports"].metadata["report"].value).is_file()
     checks = {
         (check.asset_key.to_user_string(), check.check_name): check.passed
@@ -270,6 +281,61 @@ def test_the_leaderboard_sums_up_every_chunk_with_a_report(graph: Graph) -> None
     row = graph.store.manifest("prompt_leaderboard", "all").rows[CHUNK_ROW]
     frame = pd.read_parquet(io.BytesIO(graph.store.read_bytes(row, "leaderboard.parquet")))
     assert len(frame) == len(table.records)
+    page = graph.store.read_bytes(row, "leaderboard.html").decode()
+    assert "single_<wbr>white_<wbr>dashed" in page
+    assert "These results come from CPU engines" in page
+    assert "below 6 clips no test can reach 5 %" in graph.store.read_bytes(row, "leaderboard.txt").decode()
+    assert json.loads(graph.store.read_bytes(row, "leaderboard.json"))["chunks"] == [CHUNK]
+
+
+def test_edits_are_measured_against_their_clips_and_one_that_does_not_fit_its_clip_fails_alone(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph.run("sam2_vp", CHUNK)
+    platform = graph.platform()
+    reader = ChunkReader(platform, CHUNK, "a test")
+    outcome = make_video_quality(platform, CHUNK, "run", ())
+    records = {}
+    for row in outcome.rows:
+        stem = Path(reader.edited_name(row.key.rpartition("/")[0])).stem
+        records[row.key] = QualityRecord.from_json(platform.store.read_bytes(row, f"{stem}{QUALITY_SUFFIX}"))
+    assert len(records) == 6
+    for key, record in records.items():
+        painted = not key.endswith("/roundtrip")
+        assert record.outside is not None
+        assert record.inside is not None
+        # The codec's loss alone: nothing else touches what lies outside.
+        assert record.outside.psnr_db is not None
+        assert record.outside.psnr_db > 38
+        assert record.inside.psnr_db is not None
+        assert (record.inside.psnr_db < 33) == painted
+        assert record.raw_reason == (
+            "the painter changed nothing outside its region" if painted else "nothing was painted"
+        )
+        assert record.temporal_warp_error is not None
+        assert record.temporal_warp_error_original is not None
+        assert record.warp_pairs == FEW_FRAMES - 1
+        assert record.verdict.text == (NOT_VERIFIED if key.endswith("/single_white_dashed") else CONTROL_PROMPT)
+        assert (record.verdict.inspector, record.verdict.agrees, record.verdict.found) == (None, None, None)
+
+    short, broken = (key for key in records if key.endswith("/single_white_dashed"))
+    row = reader.manifest("edited_videos").rows[broken]
+    frames, times_us = reader.edited_frames(short)
+    write_video(graph.root / (row.folder or "") / reader.edited_name(broken.rpartition("/")[0]), frames[:10], 8.0)
+    edited_frames = ChunkReader.edited_frames
+
+    def ten_frames_of_one(chunk: ChunkReader, key: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        # As of an imported edit that is shorter than its clip.
+        return (frames[:10], times_us[:10]) if key == short else edited_frames(chunk, key)
+
+    monkeypatch.setattr(ChunkReader, "edited_frames", ten_frames_of_one)
+    again = make_video_quality(graph.platform(mask_dilation_px=6), CHUNK, "run", ())
+    assert again.failed == (broken,)
+    rows = {row.key: row for row in again.rows}
+    assert "10" in str(rows[broken].reason)
+    stem = Path(reader.edited_name(short.rpartition("/")[0])).stem
+    record = QualityRecord.from_json(platform.store.read_bytes(rows[short], f"{stem}{QUALITY_SUFFIX}"))
+    assert (record.frames, record.warp_pairs) == (10, 9)
 
 
 def test_training_data_is_made_of_the_same_clips(graph: Graph) -> None:
@@ -291,10 +357,8 @@ def test_training_data_is_made_of_the_same_clips(graph: Graph) -> None:
 
 
 def test_checkpoints_and_the_catalogue_are_observed(graph: Graph, tmp_path: Path) -> None:
-    folder = graph.root / "checkpoints" / "sam2"
-    folder.mkdir(parents=True)
-    (folder / "model.yaml").write_text("small")
-    platform = graph.platform()
+    write_torch_file(graph.root / "checkpoints" / "sam2" / "sam2.1_hiera_large.pt")
+    platform = graph.platform(checkpoint_stable_minutes=0, checkpoint_check="header")
     definitions = build(platform.settings, platform=platform)
     chosen = list(definitions.resolve_asset_graph().observable_asset_keys)
     observed = definitions.resolve_implicit_global_asset_job_def().execute_in_process(

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
+from lanepaint_assets.evaluation.quality_steps import make_video_quality
 from lanepaint_assets.platform import Platform
 from lanepaint_assets_tests import torchvision_ops  # noqa: F401
 from lanepaint_assets_tests.fixtures import Graph, TrapezoidSegmenter, assert_files_are_whole
@@ -91,6 +92,20 @@ def test_first_frames_and_videos_are_made_by_models_that_are_read_once(graph: Mo
     parts = [flux._parts.words._encoder, flux._parts.clip, flux._parts.transformer, flux._parts.autoencoder]
     parts += [cog._parts.denoisers.transformer, cog._parts.denoisers.branch, cog._parts.autoencoder]
     assert [part.loads for part in parts] == [1] * len(parts)
+    assert qwen.loads == 1
+
+    # The inspector that refined the edits was Qwen, so another one verifies the videos: measured, without weights.
+    quality = make_video_quality(graph.last, chunk, "run", ())
+    assert not quality.failed
+    for row in quality.rows:
+        assert row.engine == ("measured 3" if row.key.endswith(PROMPT) else None)
+    verified = [row for row in quality.rows if row.engine is not None]
+    assert len(verified) == 2
+    for row in verified:
+        # Networks with random weights paint no lane.
+        assert row.facts["verified"] is False
+        assert "measured 3 finds the wanted style at 0 of 3 moments" in str(row.facts["verification"])
+        assert "painter's own output" not in str(row.facts["notes"]), "such painters change everything: it was measured"
     assert qwen.loads == 1
 
 

@@ -144,6 +144,19 @@ def test_a_time_that_the_edited_video_lacks_names_it_and_the_remedy(edited: Chun
         edited.edited_frames(key, np.asarray([0, 77], np.int64))
 
 
+@pytest.mark.parametrize("frames", [7, 9])
+def test_an_edited_video_with_another_number_of_frames_than_its_sidecar_is_refused(
+    edited: ChunkReader, frames: int
+) -> None:
+    key = f"{edited.clip_keys[0]}/roundtrip"
+    row = edited.manifest("edited_videos").rows[key]
+    video = edited.platform.store.file_path(row, edited.edited_name(edited.clip_keys[0]))
+    write_numbered(Path(str(video)), count=frames, rate=8, size=(130, 74))
+    wanted_us = edited.frames(edited.clip_keys[0]).timestamps_us[:4]
+    with pytest.raises(ItemError, match=rf"roundtrip does not fit its sidecar .* of 8 entries .*{frames} frames"):
+        edited.edited_frames(key, wanted_us)
+
+
 def test_paint_masks_are_those_of_the_videopainter_folder(edited: ChunkReader) -> None:
     masks = edited.paint_masks(edited.clip_keys[0])
     assert masks.shape == (8, 73, 129)

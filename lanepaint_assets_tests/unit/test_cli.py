@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -230,6 +231,25 @@ def test_the_doctor_tells_everything_and_is_content_with_the_cpu_engines(lanepai
     ):
         assert expected in told.out, expected
     assert any(line.strip().startswith("*") and "lane_follow 3" in line for line in told.out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("python", "lacking"),
+    [
+        ("/nowhere/python", "needs an interpreter; LANEPAINT_ALPAMAYO_PYTHON names none"),
+        (sys.executable, "needs its alpamayo_checkpoint"),
+    ],
+)
+def test_the_doctor_says_what_alpamayo_lacks_in_an_environment_of_its_own(
+    lanepaint: Command, clips: Path, monkeypatch: pytest.MonkeyPatch, python: str, lacking: str
+) -> None:
+    monkeypatch.setenv("LANEPAINT_DRIVER", "alpamayo")
+    monkeypatch.setenv("LANEPAINT_ALPAMAYO_PYTHON", python)
+    told = lanepaint("doctor")
+    assert told.code == 1
+    (line,) = [line for line in told.out.splitlines() if "alpamayo 1" in line]
+    assert line.strip().startswith("* driver")
+    assert line.endswith(lacking)
 
 
 def test_the_doctor_says_what_is_wrong_with_the_source(lanepaint: Command, tmp_path: Path) -> None:

@@ -45,7 +45,16 @@ GRAPH: dict[str, tuple[str, str | None, set[str]]] = {
         {"edited_videos", "original_trajectories", "alpamayo_checkpoint"},
     ),
     "trajectory_videos": ("evaluation", "clip_chunk", {"edited_trajectories", "edited_videos"}),
-    "trajectory_reports": ("evaluation", "clip_chunk", {"edited_trajectories", "trajectory_videos"}),
+    "video_quality": (
+        "evaluation",
+        "clip_chunk",
+        {"edited_videos", "first_frames", "vp_inputs", "raw_clips", "qwen_vl_checkpoint"},
+    ),
+    "trajectory_reports": (
+        "evaluation",
+        "clip_chunk",
+        {"edited_trajectories", "trajectory_videos", "video_quality"},
+    ),
     "prompt_leaderboard": ("evaluation", None, {"trajectory_reports"}),
 }
 OBSERVED = CHECKPOINTS | {"prompt_catalogue"}
@@ -120,10 +129,11 @@ def test_masks_and_videopainter_folder_are_one_step_that_can_be_split(definition
     assert asset.keys == {dg.AssetKey("road_masks"), dg.AssetKey("vp_inputs")}
 
 
-def test_sensors_are_off_until_a_person_turns_them_on(definitions: dg.Definitions) -> None:
-    sensors = list(definitions.sensors or [])
-    assert "new_chunks" in {sensor.name for sensor in sensors}
-    assert all(sensor.default_status == dg.DefaultSensorStatus.STOPPED for sensor in sensors)
+def test_sensors_that_ask_for_computing_are_off_until_a_person_turns_them_on(definitions: dg.Definitions) -> None:
+    sensors = {sensor.name: sensor.default_status for sensor in definitions.sensors or []}
+    assert sensors.pop("observe_at_start") == dg.DefaultSensorStatus.RUNNING
+    assert "new_chunks" in sensors
+    assert set(sensors.values()) == {dg.DefaultSensorStatus.STOPPED}
 
 
 def test_nothing_starts_a_lora_training_by_itself(definitions: dg.Definitions, specs: dict[str, dg.AssetSpec]) -> None:

@@ -22,7 +22,13 @@ from lanepaint_assets.store.upstream import STAGE_OF
 
 STAGE_1 = {"raw_clips", "road_masks", "vp_inputs"}
 STAGE_2 = {"first_frames", "edited_videos"}
-STAGE_3 = {"original_trajectories", "edited_trajectories", "trajectory_videos", "trajectory_reports"}
+STAGE_3 = {
+    "original_trajectories",
+    "edited_trajectories",
+    "video_quality",
+    "trajectory_videos",
+    "trajectory_reports",
+}
 
 SELECTIONS = {
     "master_pipeline": STAGE_1 | STAGE_2 | STAGE_3,

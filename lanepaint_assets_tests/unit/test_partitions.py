@@ -9,7 +9,6 @@ import dagster as dg
 import pytest
 
 from lanepaint_assets.clips.records import ChunkMembership, ClipRef
-from lanepaint_assets.clips.sensors import build_sensors
 from lanepaint_assets.clips.sources import ChunkListing, ClipSourceError
 from lanepaint_assets.partitions import (
     LANE_STYLES,
@@ -142,28 +141,43 @@ class _BadlyNamed:
     address = "bucket"
 
     def chunks(self) -> Iterator[ChunkListing]:
-        yield ChunkListing("Chunk One", ())
+        yield ChunkListing("Chunk One", lambda: ())
+        yield ChunkListing("chunk_0002", lambda: (ClipRef(clip_id="x", camera=CAMERA, uri="x.mp4", size=1, etag="1"),))
 
 
-def test_a_name_that_can_be_no_partition_key_is_refused_with_what_may_be(
+def test_a_name_that_can_be_no_partition_key_is_told_with_what_may_be_and_blocks_no_other(
     platform: Platform, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "source", lambda address=None: _BadlyNamed())
     with pytest.raises(ClipSourceError, match=r"'Chunk One' of bucket cannot be a partition key; rename it to match"):
         register_chunks(platform, instance)
-    assert registered_chunks(instance) == []
+    assert registered_chunks(instance) == ["chunk_0002"]
 
 
-def test_the_sensor_registers_chunks_and_asks_for_one_run_each(
-    platform: Platform, instance: dg.DagsterInstance
+def test_a_chunk_with_too_many_clips_is_split_and_a_clips_cameras_stay_together(
+    instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    (sensor,) = [sensor for sensor in build_sensors() if sensor.name == "new_chunks"]
-    with dg.build_sensor_context(instance=instance, resources={"platform": platform}) as context:
-        result = sensor(context)
-    assert [request.partition_key for request in result.run_requests] == ["chunk_0000", "chunk_0001", "chunk_0002"]
-    assert registered_chunks(instance) == ["chunk_0000", "chunk_0001", "chunk_0002"]
-    with dg.build_sensor_context(instance=instance, resources={"platform": platform}) as context:
-        assert "no new chunk" in sensor(context).skip_message
+    tele = "camera_front_tele_30fov"
+    for camera in (CAMERA, tele):
+        for clip in range(5):
+            path = tmp_path / "data" / camera / "chunk_0000" / f"clip_{clip}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+    settings = Settings(root=str(tmp_path / "root"), source=str(tmp_path / "data"), cameras=(CAMERA, tele), per_chunk=2)
+    platform = Platform(settings)
+    keys = ["chunk_0000", "chunk_0000_part_02", "chunk_0000_part_03"]
+    assert register_chunks(platform, instance, limit=2) == keys[:2]
+    assert register_chunks(platform, instance) == keys[2:]
+    clips = [[ref.clip_id for ref in platform.store.chunk(key).clips] for key in keys]
+    assert clips == [["clip_0", "clip_0", "clip_1", "clip_1"], ["clip_2", "clip_2", "clip_3", "clip_3"], ["clip_4"] * 2]
+
+
+def test_parts_stay_as_they_are_when_the_size_is_set_anew(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    source = str(_source(tmp_path / "data", 1, clips=4))
+    small = Platform(Settings(root=str(tmp_path / "root"), source=source, per_chunk=3))
+    assert register_chunks(small, instance) == ["chunk_0000", "chunk_0000_part_02"]
+    large = Platform(Settings(root=str(tmp_path / "root"), source=source, per_chunk=100))
+    assert register_chunks(large, instance) == []
 
 
 def test_lane_styles_are_the_eight_that_can_be_painted() -> None:

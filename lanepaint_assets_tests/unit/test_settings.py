@@ -32,6 +32,9 @@ def _refusal(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> str:
         ("LANEPAINT_CAMERAS", " , ", ["at least one camera"]),
         ("LANEPAINT_STUDY_SEED", "-1", ["greater than or equal to 0"]),
         ("LANEPAINT_PER_CHUNK", "0", ["greater than or equal to 1"]),
+        ("LANEPAINT_ALPAMAYO_MODEL", "2", ["r1", "1.5"]),
+        ("LANEPAINT_ALPAMAYO_TOP_P", "0", ["greater than 0"]),
+        ("LANEPAINT_ALPAMAYO_DEVICE", "gpu", ["pattern"]),
     ],
 )
 def test_a_wrong_value_is_one_line_with_setting_value_and_what_is_allowed(

@@ -25,9 +25,11 @@ from upath import UPath
 from lanepaint_assets.checkpoints.model_folder import local_model_folder
 from lanepaint_assets.editing.engine import EditScene, LoraWeights, PaintInstruction
 from lanepaint_assets.editing.flux_fill.lora_adapters import use_lora
+from lanepaint_assets.editing.smoke_scene import SMOKE_INSTRUCTION, smoke_scene
 from lanepaint_assets.rendering.mask_edges import DILATION_PX, SPEC_EDGES, MaskEdges, model_mask
 from lanepaint_assets.store.items import ItemError
 from lanepaint_assets.torch_models.acceleration import EXACT, Acceleration
+from lanepaint_assets.torch_models.damaged_weights import damaged_weights_named
 from lanepaint_assets.torch_models.devices import pick_device, use_kernel_cache
 from lanepaint_assets.torch_models.flux.architecture import FLUX_FILL, FluxArchitecture
 from lanepaint_assets.torch_models.flux.parts import FluxParts, checkpoint_parts, random_parts
@@ -175,6 +177,11 @@ class FluxFillPainter:
         if not self._parts.words.is_cut(instruction.caption, CAPTION_TOKENS):
             return ()
         return (f"the caption is longer than the {CAPTION_TOKENS} tokens that FLUX reads: its end was not painted",)
+
+    def smoke_check(self) -> None:
+        """Read all weights and paint a small picture; see `Checkable`."""
+        with damaged_weights_named():
+            self.paint_first_frame(smoke_scene(), SMOKE_INSTRUCTION)
 
     def _painted(self, order: _Order, tight: bool) -> NDArray[np.uint8]:
         """The pipeline's picture (H, W, 3); H and W are multiples of 16."""

@@ -25,6 +25,7 @@ from upath import UPath
 from lanepaint_assets.checkpoints.model_folder import local_model_folder
 from lanepaint_assets.editing.engine import EditScene, PaintInstruction
 from lanepaint_assets.editing.frame_threads import in_order
+from lanepaint_assets.editing.smoke_scene import SMOKE_INSTRUCTION, smoke_scene
 from lanepaint_assets.editing.videopainter.architecture import COGVIDEOX_5B, CogVideoXArchitecture
 from lanepaint_assets.editing.videopainter.branch import BranchedTransformer
 from lanepaint_assets.editing.videopainter.cfg_split import SplitGuidance
@@ -42,6 +43,7 @@ from lanepaint_assets.editing.videopainter.windows import OVERLAP_FRAMES, Window
 from lanepaint_assets.rendering.mask_edges import DILATION_PX, SPEC_EDGES, MaskEdges, model_mask
 from lanepaint_assets.store.items import ItemError
 from lanepaint_assets.torch_models.acceleration import EXACT, Acceleration
+from lanepaint_assets.torch_models.damaged_weights import damaged_weights_named
 from lanepaint_assets.torch_models.devices import pick_device, use_kernel_cache
 from lanepaint_assets.torch_models.out_of_memory import with_retry
 from lanepaint_assets.torch_models.residency import GIB, Part, Residency
@@ -200,6 +202,12 @@ class VideoPainterEngine:
             plan.lay(index, result, onto=painted)
         # 4. The clip's own resolution.
         return _resized(painted, height, width)
+
+    def smoke_check(self) -> None:
+        """Read all weights of both checkpoints and paint one window, the only size that there is; see `Checkable`."""
+        scene = smoke_scene()
+        with damaged_weights_named():
+            self.paint_video(scene, scene.frames[0], SMOKE_INSTRUCTION)
 
     def _window(
         self, frames: Frames, masks: NDArray[np.bool_], text: list[Tensor], seed: int, anchor: Anchor | None, what: str

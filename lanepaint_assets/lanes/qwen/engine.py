@@ -34,6 +34,7 @@ from lanepaint_assets.lanes.qwen.model import QwenModel
 from lanepaint_assets.lanes.qwen.placement import RESERVE_GIB
 from lanepaint_assets.lanes.qwen.prompts import PROMPTS_VERSION, again, attributes_prompt, caption_prompt, judge_prompt
 from lanepaint_assets.rendering.cameras import RigCamera
+from lanepaint_assets.torch_models.damaged_weights import damaged_weights_named
 from lanepaint_assets.torch_models.devices import pick_second_device
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,10 @@ TEMPERATURE = 0.1
 CAPTION_TOKENS = 256
 ATTRIBUTES_TOKENS = 256
 JUDGE_TOKENS = 1024
+
+
+# Side of a smoke check's picture: four of the network's tokens.
+SMOKE_SIDE_PX = 112
 
 
 class Talker(Protocol):
@@ -121,6 +126,12 @@ class QwenInspector:
         """Called when no question is near: with `unload_after_use` the weights leave device and host memory."""
         if self._unload_after_use:
             self._talker.release()
+
+    def smoke_check(self) -> None:
+        """Read the weights and have one word said of a small picture; see `Checkable`."""
+        picture = np.random.default_rng(0).integers(0, 256, (SMOKE_SIDE_PX, SMOKE_SIDE_PX, 3), dtype=np.uint8)
+        with damaged_weights_named():
+            self._talker.ask([picture], "What is this?", 1, 0.0)
 
     def first_caption(self, instruction: str, wanted: LaneStyle, frame: NDArray[np.uint8]) -> str:
         """The model's caption for the repainted (H, W, 3) frame, on one line without quotation marks.

@@ -22,13 +22,16 @@ from lanepaint_assets.segmentation.sam2.architecture import ARCHITECTURES, Archi
 from lanepaint_assets.segmentation.sam2.graphs import GraphReplay
 from lanepaint_assets.segmentation.sam2.predictor import NotFiniteError, RoadPredictor
 from lanepaint_assets.segmentation.sam2.weights import RandomWeights, load_checkpoint, show_object
-from lanepaint_assets.store.items import ItemError
+from lanepaint_assets.store.items import DeviceMemoryError, ItemError
 from lanepaint_assets.torch_models.devices import pick_device, use_kernel_cache
 
 Mask = NDArray[np.bool_]
 
 # Frames that the image encoder takes at once on a GPU: enough to fill one, at less than 3 GiB for the large encoder.
 ENCODER_BATCH = 8
+
+# Height and width of a smoke check's pictures. The network scales every picture to its own size.
+SMOKE_SIZE = (96, 160)
 
 # From this compute capability on, bfloat16 runs on the tensor cores; older GPUs have float16 there.
 BFLOAT16_CAPABILITY = (8, 0)
@@ -121,16 +124,22 @@ class Sam2RoadSegmenter:
                     torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
                     return predictor.segment(frames, points, self._batch)
             except NotFiniteError as error:
-                failure = f"{error} (computed in {self._precision or torch.float32}); the checkpoint may be damaged"
+                failure = ItemError(
+                    f"{error} (computed in {self._precision or torch.float32}); the checkpoint may be damaged"
+                )
             except torch.cuda.OutOfMemoryError as error:
-                failure = (
+                failure = DeviceMemoryError(
                     f"the clip ({frames.shape[2]}x{frames.shape[1]}) does not fit into the memory of {self.device} "
                     f"({str(error).splitlines()[0]}); choose a smaller LANEPAINT_SAM2_MODEL, or a larger GPU"
                 )
             # Here, after the exception and all tensors that its traceback held are gone.
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            raise ItemError(failure)
+            raise failure
+
+    def smoke_check(self) -> None:
+        """Read the weights and follow the road through two small pictures; see `Checkable`."""
+        self.segment_video(np.random.default_rng(0).integers(0, 256, (2, *SMOKE_SIZE, 3), dtype=np.uint8))
 
     @cached_property
     def device(self) -> torch.device:

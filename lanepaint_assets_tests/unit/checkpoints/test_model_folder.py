@@ -2,42 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 from upath import UPath
 
 from lanepaint_assets.checkpoints.files import CheckpointError, folder_digest, folder_mark
 from lanepaint_assets.checkpoints.model_folder import local_model_folder
-
-
-def written(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-
-
-@pytest.fixture
-def pipeline(tmp_path: Path) -> Path:
-    """A pipeline as diffusers saves it: one model in shards, one in a single file, and two parts without weights."""
-    folder = tmp_path / "pipeline"
-    components = {"transformer": ["diffusers", "T"], "vae": ["diffusers", "V"], "scheduler": ["diffusers", "S"]}
-    written(
-        folder / "model_index.json",
-        {"_class_name": "P", **components, "tokenizer": ["transformers", "K"], "safety_checker": [None, None]},
-    )
-    written(folder / "transformer" / "config.json", {"_diffusers_version": "0"})
-    shards = {"a": "t-00001-of-00002.safetensors", "b": "t-00002-of-00002.safetensors"}
-    written(folder / "transformer" / "diffusion_pytorch_model.safetensors.index.json", {"weight_map": shards})
-    for name, shard in shards.items():
-        save_file({name: np.ones((4, 4), np.float32)}, folder / "transformer" / shard)
-    written(folder / "vae" / "config.json", {"_diffusers_version": "0"})
-    save_file({"c": np.ones(3, np.float32)}, folder / "vae" / "diffusion_pytorch_model.safetensors")
-    written(folder / "scheduler" / "scheduler_config.json", {})
-    written(folder / "tokenizer" / "tokenizer_config.json", {})
-    return folder
 
 
 def tree(folder: Path) -> set[Path]:
@@ -56,30 +27,34 @@ def test_a_single_model_is_complete_with_its_configuration_and_weights(pipeline:
     "lost",
     [
         "transformer/config.json",
-        "transformer/t-00002-of-00002.safetensors",
+        "transformer/diffusion_pytorch_model-00002-of-00002.safetensors",
         "vae/diffusion_pytorch_model.safetensors",
-        "scheduler/scheduler_config.json",
-        "tokenizer/tokenizer_config.json",
     ],
 )
 def test_a_missing_file_is_named(pipeline: Path, lost: str) -> None:
     (pipeline / lost).unlink()
-    named = "config.json" if lost.startswith(("scheduler", "tokenizer")) else lost
-    with pytest.raises(CheckpointError, match=rf"{named}: this file of the checkpoint is missing"):
+    with pytest.raises(CheckpointError, match=rf"{lost}: this file of the checkpoint is missing"):
         local_model_folder(UPath(pipeline))
 
 
-def test_a_missing_part_is_named(pipeline: Path) -> None:
-    for path in (pipeline / "vae").iterdir():
+@pytest.mark.parametrize("part", ["vae", "scheduler", "tokenizer"])
+def test_a_missing_part_is_named(pipeline: Path, part: str) -> None:
+    for path in (pipeline / part).iterdir():
         path.unlink()
-    (pipeline / "vae").rmdir()
-    with pytest.raises(CheckpointError, match="vae: this part of the checkpoint is missing"):
+    with pytest.raises(CheckpointError, match=f"{part}: this part of the checkpoint is missing"):
         local_model_folder(UPath(pipeline))
+
+
+def test_files_of_tools_do_not_change_a_folders_digest(pipeline: Path) -> None:
+    before = folder_digest(UPath(pipeline))
+    (pipeline / ".cache").mkdir()
+    (pipeline / ".cache" / "download.lock").write_text("")
+    assert folder_digest(UPath(pipeline)) == before
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 5, 40, -1])
 def test_weights_that_are_cut_short_are_named(pipeline: Path, kept_bytes: int) -> None:
-    shard = pipeline / "transformer" / "t-00001-of-00002.safetensors"
+    shard = pipeline / "transformer" / "diffusion_pytorch_model-00001-of-00002.safetensors"
     shard.write_bytes(shard.read_bytes()[:kept_bytes])
     with pytest.raises(CheckpointError, match=f"{shard.name}: this file of the checkpoint is damaged or cut short"):
         local_model_folder(UPath(pipeline))

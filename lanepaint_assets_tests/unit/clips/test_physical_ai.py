@@ -170,8 +170,9 @@ def test_a_changed_or_vanished_clip_is_noticed(tmp_path: Path) -> None:
 def test_a_broken_zip_is_named(tmp_path: Path) -> None:
     root = write_mirror(tmp_path / "mirror", {0: [A]})
     (root / f"camera/{WIDE}/{WIDE}.chunk_0000.zip").write_bytes(b"not a zip")
+    (chunk,) = open_source(str(root), [WIDE]).chunks()
     with pytest.raises(ClipSourceError, match=r"chunk_0000\.zip is not a readable zip"):
-        list(open_source(str(root), [WIDE]).chunks())
+        _ = chunk.clips
 
 
 def test_missing_metadata_are_named(tmp_path: Path) -> None:

@@ -82,16 +82,6 @@ def test_a_flat_folder_is_one_chunk_named_after_it(tmp_path: Path) -> None:
     assert chunk.clips[0].clip_id.startswith("a_drive_")
 
 
-def test_a_large_flat_folder_is_split_into_parts(tmp_path: Path) -> None:
-    folder = tmp_path / "drives"
-    for number in range(7):
-        touch(folder / f"{number}.mp4")
-    source = open_source(str(folder), [WIDE], per_chunk=3)
-    assert {key: len(clips) for key, clips in layout(source).items()} == {
-        "drives": 3, "drives_part_02": 3, "drives_part_03": 1,
-    }  # fmt: skip
-
-
 def test_files_that_sanitize_to_the_same_name_stay_apart(tmp_path: Path) -> None:
     touch(tmp_path / "a b.mp4")
     touch(tmp_path / "a+b.mp4")
@@ -168,10 +158,21 @@ def test_chunk_folders_are_sorted_by_number(tmp_path: Path) -> None:
     assert list(layout(open_source(str(tmp_path), [WIDE]))) == ["chunk_0002", "chunk_9999", "chunk_10000"]
 
 
-def test_an_empty_chunk_folder_is_no_chunk(tmp_path: Path) -> None:
+def test_an_empty_chunk_folder_has_no_clips(tmp_path: Path) -> None:
     camera_tree(tmp_path, (WIDE,), chunks=1, clips=1)
     (tmp_path / WIDE / "chunk_0001").mkdir()
-    assert list(layout(open_source(str(tmp_path), [WIDE]))) == ["chunk_0000"]
+    assert {key: len(clips) for key, clips in layout(open_source(str(tmp_path), [WIDE])).items()} == {
+        "chunk_0000": 1, "chunk_0001": 0,
+    }  # fmt: skip
+
+
+def test_a_name_that_no_report_can_hold_hides_no_other_chunk(tmp_path: Path) -> None:
+    camera_tree(tmp_path, (WIDE,), chunks=2, clips=1)
+    (tmp_path / WIDE / "chunk_0000" / "b\udcff.mp4").write_bytes(b"x")
+    first, second = open_source(str(tmp_path), [WIDE]).chunks()
+    assert len(second.clips) == 1
+    with pytest.raises(ClipSourceError, match="not UTF-8"):
+        _ = first.clips
 
 
 def test_siblings_include_cameras_that_are_not_configured(tmp_path: Path) -> None:
@@ -276,7 +277,7 @@ def test_listing_stops_where_the_caller_stops(tmp_path: Path) -> None:
     tree.listed.clear()
     chunks = source.chunks()
     assert tree.listed == []
-    assert [chunk.key for chunk in islice(chunks, 3)] == ["chunk_0005", "chunk_0006", "chunk_0007"]
+    assert [chunk.key for chunk in islice(chunks, 3) if chunk.clips] == ["chunk_0005", "chunk_0006", "chunk_0007"]
     assert tree.listed == [tree.root, *(f"{tree.root}/chunk_000{number}" for number in (5, 6, 7))]
 
 
@@ -285,7 +286,9 @@ def test_only_chosen_chunks_are_listed(tmp_path: Path) -> None:
     tree = CountingTree(fsspec.filesystem("file"), str(tmp_path / TELE))
     source = open_camera_folder("chunks://test", tree, [WIDE], ChunkSelection(end=2))
     tree.listed.clear()
-    assert len(list(source.chunks())) == 2
+    chunks = list(source.chunks())
+    assert tree.listed == [tree.root]
+    assert [len(chunk.clips) for chunk in chunks] == [2, 2]
     assert len(tree.listed) == 3
 
 

@@ -211,6 +211,7 @@ def test_without_a_lane_it_keeps_the_curvature_of_the_history_and_says_why() -> 
     assert output.note is not None
     assert "the road is too dark" in output.note
     assert "no lane followed" in output.reasoning[0]
+    assert set(output.decisions or ()) == {"go on as before"}
     expected = 100.0 * (1 - np.cos(0.64))
     np.testing.assert_allclose(output.trajectories_m[:, -1, 1].mean(), expected, rtol=0.05)
 
@@ -242,6 +243,7 @@ def test_the_reasoning_says_what_was_measured() -> None:
     output = LaneFollowDriver(inspector=KnownLanes(lane(0.2))).predict(moment_of(circle_drive(12.0)), SEEDS)
     assert output.note is None
     assert all(text.startswith("lane 3.6 m wide, 0.2 m right of centre, following at ") for text in output.reasoning)
+    assert set(output.decisions or ()) == {"follow the lane"}
 
 
 def test_it_looks_at_its_own_camera_at_t0_with_the_history_as_ego_motion() -> None:

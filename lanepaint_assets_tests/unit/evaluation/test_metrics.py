@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from scipy import optimize
 
 from lanepaint_assets.evaluation.metrics import (
     LATERAL_TIMES_S,
@@ -119,6 +120,61 @@ def test_a_shift_to_the_left_of_the_road_is_positive_on_every_curve(
     for shift in result.lateral:
         # The polyline of 10 Hz points lies up to (v * 0.1)^2 * curvature / 8 inside the curve: under 6 mm here.
         assert shift.shift_m == pytest.approx(shift_m, abs=0.01)
+
+
+def clothoid(speed_mps: float, curvature_1pm: float, change_1pm2: float) -> Float:
+    """(64, 3) on a path whose curvature grows with the way: position by integrating the heading finely."""
+    arc = np.linspace(0.0, 6.4 * speed_mps, 64_001)
+    heading = curvature_1pm * arc + change_1pm2 * arc**2 / 2
+    middle = (heading[1:] + heading[:-1]) / 2
+    xy = np.concatenate([np.zeros((1, 2)), np.cumsum(np.stack([np.cos(middle), np.sin(middle)], 1), 0) * arc[1]])
+    return np.column_stack([xy[1000::1000], np.zeros(64)])
+
+
+def lateral_by_search(point: Float, speed_mps: float, curvature_1pm: float, change_1pm2: float) -> float:
+    """Signed distance from the smooth path itself: the foot is where the way along the path has no component left."""
+
+    def at(arc: float) -> tuple[Float, float]:
+        steps = np.linspace(0.0, arc, 2001)
+        heading = curvature_1pm * steps + change_1pm2 * steps**2 / 2
+        xy = np.array([np.trapezoid(np.cos(heading), steps), np.trapezoid(np.sin(heading), steps)])
+        return xy, float(heading[-1])
+
+    def along(arc: float) -> float:
+        xy, heading = at(arc)
+        return float((point - xy) @ (np.cos(heading), np.sin(heading)))
+
+    foot = optimize.brentq(along, -20.0, 6.4 * speed_mps + 20.0, xtol=1e-6)
+    xy, heading = at(foot)
+    return float((point - xy) @ (-np.sin(heading), np.cos(heading)))
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.floats(4, 18),
+    st.floats(-0.01, 0.01),
+    st.floats(-5e-5, 5e-5),
+    st.floats(-3, 3),
+    st.floats(-1.5, 1.5),
+    st.floats(0.6, 0.85),
+)
+def test_lateral_shifts_are_those_from_the_smooth_path_of_the_ground_truth(
+    speed: float, curvature: float, change: float, left_m: float, drift_mps: float, pace: float
+) -> None:
+    """Samples that leave the road and lag behind, against the projection onto the path before it was sampled."""
+    truth = clothoid(speed, curvature, change)
+    original = truth[None] + np.array([0.0, 0.3, 0.0])
+    edited = clothoid(pace * speed, curvature, change) + np.stack(
+        [0 * TIMES_S, left_m + drift_mps * TIMES_S / 2, 0 * TIMES_S], axis=1
+    )
+    result = divergence(original, edited[None], truth)
+    for shift in result.lateral:
+        step = round(10 * shift.time_s) - 1
+        wanted = lateral_by_search(edited[step, :2], speed, curvature, change) - lateral_by_search(
+            original[0, step, :2], speed, curvature, change
+        )
+        # Chords lie up to (v * 0.1)^2 * curvature / 8 inside the path: 6 mm. (Past its end it goes on straight.)
+        assert shift.shift_m == pytest.approx(wanted, abs=0.02)
 
 
 @settings(deadline=None)

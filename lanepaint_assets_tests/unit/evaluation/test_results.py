@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 from typing import Literal
@@ -12,8 +11,9 @@ from pydantic import ValidationError
 from lanepaint_assets.evaluation.bridge import find_t0, ground_truth, replace_camera
 from lanepaint_assets.evaluation.constant_velocity import ConstantVelocityDriver
 from lanepaint_assets.evaluation.driver import DriverInput, DriverOutput
-from lanepaint_assets.evaluation.metrics import accuracy
-from lanepaint_assets.evaluation.results import DriverStamp, InferenceResult, OriginalArms, VisData, shrunk
+from lanepaint_assets.evaluation.metrics import accuracy, divergence
+from lanepaint_assets.evaluation.off_lane import EgoLane, LanePiece
+from lanepaint_assets.evaluation.results import DriverStamp, InferenceResult, OriginalArms
 from lanepaint_assets_tests.unit.evaluation.drives import (
     FRONT,
     LEFT,
@@ -38,15 +38,23 @@ def inputs() -> tuple[DriverInput, DriverInput]:
 
 
 def a_result(
-    with_truth: bool = True, shift_m: float = 0.4, quality: Literal["recorded", "estimated"] = "recorded"
+    with_truth: bool = True,
+    shift_m: float = 0.4,
+    quality: Literal["recorded", "estimated"] = "recorded",
+    blanked_camera: str | None = None,
+    lane: EgoLane | str = "no boundary was seen",
 ) -> InferenceResult:
     ego = circle_drive(12.0, 0.01, duration_s=14.0 if with_truth else 5.0)
     original_input, edited_input = (replace(given, ego_quality=quality) for given in inputs())
     moment = find_t0(grid_times(), ego.span_us)
     truth = ground_truth(ego, moment) if quality == "recorded" else None
-    arms = OriginalArms.run(ConstantVelocityDriver(), original_input, SEEDS, OTHER_SEEDS, truth)
+    arms = OriginalArms.run(
+        ConstantVelocityDriver(), original_input, SEEDS, OTHER_SEEDS, truth, blanked_camera=blanked_camera, lane=lane
+    )
     moved = DriverOutput(
-        arms.original.trajectories_m + np.array([0.0, shift_m, 0.0]), arms.original.reasoning, "only one boundary"
+        arms.original.trajectories_m + np.array([0.0, shift_m, 0.0]),
+        ("nudge left", *arms.original.reasoning[1:]),
+        "only one boundary",
     )
     return InferenceResult.of_arms(
         clip_id="clip-1",
@@ -89,6 +97,13 @@ def test_the_file_has_the_documented_keys_in_plain_json() -> None:
     assert document["run_name"] == "night_20261123"
     assert [shift["time_s"] for shift in document["divergence"]["lateral"]] == [1.0, 3.0, 5.0, 6.4]
     assert document["divergence"]["ade_m"] == pytest.approx(0.4)
+    assert set(document["reasoning"]) == {"changed_share", "similarity", "decision_changed_share"}
+    assert document["reasoning"]["changed_share"] == pytest.approx(1 / 3)
+    assert document["edited"]["reasoning"][0] == "nudge left"
+    assert document["null_same_seeds_ade_m"] == 0.0
+    assert document["noise_floor_ade_m"] > 0.0
+    assert document["noise_floor_lateral_3s_m"] > 0.0
+    assert document["edited_camera_only"] is False
 
 
 def test_without_ground_truth_min_ade_is_null_and_the_reason_stands_beside_it() -> None:
@@ -126,31 +141,38 @@ def test_a_damaged_file_is_refused(damage: tuple[str, object]) -> None:
         InferenceResult.from_json(json.dumps(document))
 
 
-@pytest.mark.parametrize("with_truth", [True, False])
-def test_pictures_and_paths_come_back_from_the_npz(with_truth: bool) -> None:
-    original, edited = inputs()
-    data = VisData.of(a_result(with_truth), original, edited, numbered_frames(5, 1024, 64))
-    packed = data.to_npz()
-    assert packed == data.to_npz()
-    again = VisData.from_npz(packed)
-    np.testing.assert_array_equal(again.edited_trajectories_m, data.edited_trajectories_m)
-    assert (again.ground_truth_m is not None) == with_truth
-    assert again.camera_names == (FRONT, LEFT)
-    assert again.edited_camera == FRONT
-    assert again.original_frames[1].shape == (4, 19, 576, 3)
-    np.testing.assert_array_equal(again.original_frames[1][:, 0, 0, 0], [7, 8, 9, 10])
-    np.testing.assert_array_equal(again.edited_frames[:, 0, 0, 0], [90, 91, 92, 93])
-    assert again.original_camera_frames.shape == (5, 16, 256, 3)
-    with np.load(io.BytesIO(packed)) as arrays:
-        assert arrays["camera_indices"].tolist() == [1, 0]
-        assert arrays["t0_us"] == (7_500_000 if with_truth else 5_000_000)
+# The lane of a drive on a circle of 100 m radius, as far as a parabola follows it.
+BEND = LanePiece(0.0, 0.0, 0.0, (1.8, 0.0, 0.005, 0.0), (-1.8, 0.0, 0.005, 0.0), 0.0, 30.0)
 
 
-def test_an_npz_of_something_else_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ValueError, match="materialize `edited_trajectories`"):
-        VisData.from_npz(b"not a zip")
+def test_off_lane_counts_both_arms_against_the_lane_and_says_where_it_comes_from() -> None:
+    near = a_result(shift_m=0.4, lane=EgoLane((BEND,), 30.0, "measured 3"))
+    assert near.off_lane is not None
+    assert near.off_lane_reason is None
+    assert near.off_lane.ground_truth_share == 0.0
+    assert near.off_lane.lane_source == "measured 3"
+    # Straight on in a bend: the original leaves the lane on its outside, a shift to the inside keeps it in for longer.
+    assert 0.0 < near.off_lane.edited_share < near.off_lane.original_share
+    far = a_result(shift_m=4.0, lane=EgoLane((BEND,), 30.0, "measured 3"))
+    assert far.off_lane is not None
+    assert far.off_lane.edited_share > 0.5
+    again = InferenceResult.from_json(far.to_json())
+    assert again.off_lane == far.off_lane
 
 
-def test_small_frames_are_not_enlarged() -> None:
-    frames = numbered_frames(2)
-    assert shrunk(frames, 576) is frames
+def test_without_a_lane_off_lane_is_absent_with_the_reason() -> None:
+    unknown = a_result()
+    assert (unknown.off_lane, unknown.off_lane_reason) == (None, "no boundary was seen")
+    behind = EgoLane((LanePiece(-60.0, 0.0, 0.0, BEND.left, BEND.right, 0.0, 30.0),), 30.0, "measured 3")
+    passed = a_result(lane=behind)
+    assert passed.off_lane is None
+    assert "no waypoint of the original arm" in (passed.off_lane_reason or "")
+
+
+def test_the_positive_control_is_the_original_arm_against_the_blanked_camera() -> None:
+    assert a_result().positive_control is None
+    result = a_result(blanked_camera=FRONT)
+    # This driver looks at no picture: losing one changes nothing.
+    expected = divergence(result.original.trajectories_m, result.original.trajectories_m, result.ground_truth_m)
+    assert result.positive_control == expected
+    assert InferenceResult.from_json(result.to_json()).positive_control == expected

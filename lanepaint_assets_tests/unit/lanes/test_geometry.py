@@ -60,6 +60,22 @@ def test_a_standing_vehicle_is_found_standing() -> None:
     assert np.abs(found.positions_m).max() < 0.05
 
 
+def test_a_camera_that_does_not_look_ahead_is_as_its_name_says_and_a_front_camera_only_where_pictures_do_not_tell() -> (
+    None
+):
+    view, true = camera(), drive(6, 10.0)
+    frames = render(ROAD, view, true)
+    side = clip_geometry(frames, true.timestamps_us, None, true, "camera_cross_left_120fov").camera
+    assert side.quality == "assumed"
+    assert (side.rotation @ [0.0, 0.0, 1.0])[1] == pytest.approx(1.0)
+    named = clip_geometry(frames, true.timestamps_us, None, true, "camera_front_tele_30fov").camera
+    assert named.quality == "estimated"
+    blank = clip_geometry(np.zeros_like(frames), true.timestamps_us, None, true, "camera_front_tele_30fov").camera
+    assert blank.quality == "assumed"
+    assert isinstance(blank.lens, PinholeLens)
+    assert blank.lens.fx == pytest.approx(blank.width / 2 / np.tan(np.radians(15)))
+
+
 def test_estimates_are_the_same_every_time() -> None:
     view, true = camera(), drive(6, 10.0)
     frames = render(ROAD, view, true)

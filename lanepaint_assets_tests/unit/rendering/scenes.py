@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from lanepaint_assets.clips.egomotion import Egomotion
+from lanepaint_assets.clips.encoding import write_video
+from lanepaint_assets.clips.planes import Planes
 from lanepaint_assets.rendering.cameras import PinholeLens, RigCamera, mounting_rotation
 from lanepaint_assets.rendering.scene import EngineLabel, TrajectoryScene
 
@@ -45,14 +52,34 @@ def history() -> NDArray[np.float64]:
     return np.stack([back, np.zeros(16), np.zeros(16)], axis=1)
 
 
+@lru_cache
+def grey_video(width: int = WIDTH, height: int = HEIGHT, frames: int = FRAMES, level: int = GREY) -> bytes:
+    """A video of one grey."""
+    return video_of(np.full((frames, height, width, 3), level, dtype=np.uint8))
+
+
+def video_of(frames: NDArray[np.uint8]) -> bytes:
+    """(T, H, W, 3) as an H.264 file, nearly without loss."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "frames.mp4"
+        write_video(path, frames, 8.0, crf=4, preset="ultrafast")
+        return path.read_bytes()
+
+
+def pictures(frames: Iterable[av.VideoFrame]) -> list[NDArray[np.uint8]]:
+    """Drawn frames as (H, W, 3) RGB."""
+    return [Planes.of(frame).to_rgb() for frame in frames]
+
+
 def scene(width: int = WIDTH, height: int = HEIGHT, frames: int = FRAMES, **changes: Any) -> TrajectoryScene:
     """A grey scene: the driven path straight ahead, two samples 3 m to the left; t0 at the last frame but one."""
     timestamps = np.arange(frames, dtype=np.int64) * 125_000 + 2_000_000
-    grey = np.full((frames, height, width, 3), GREY, dtype=np.uint8)
     built = TrajectoryScene(
-        original_frames=grey,
-        edited_frames=grey.copy(),
+        original_mp4=grey_video(width, height, frames),
+        edited_mp4=grey_video(width, height, frames),
+        size=(width, height),
         timestamps_us=timestamps,
+        taken_us=timestamps,
         rate_hz=8.0,
         t0_us=int(timestamps[max(0, frames - 2)]),
         camera=front_camera(width, height),

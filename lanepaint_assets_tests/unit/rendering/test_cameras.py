@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lanepaint_assets.rendering.cameras import FThetaLens, PinholeLens, RigCamera, mounting_rotation
+from lanepaint_assets.rendering.cameras import FThetaLens, PinholeLens, RigCamera, camera_by_name, mounting_rotation
 
 FLEET_POLY = (0.0, 927.5, 23.14, -58.5, 16.51)
 FULL = FThetaLens(width=1920, height=1080, cx=958.0, cy=543.0, fw_poly=FLEET_POLY)
@@ -103,3 +103,32 @@ def test_mounting_is_a_rotation(yaw: float, pitch: float, roll: float) -> None:
     rotation = mounting_rotation(yaw, pitch, roll)
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
     assert np.linalg.det(rotation) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "view_deg", "yaw_deg"),
+    [
+        ("camera_front_wide_120fov", 120, 0),
+        ("camera_cross_left_120fov", 120, 90),
+        ("camera_cross_right_120fov", 120, -90),
+        ("camera_rear_right_70fov", 70, -150),
+        ("camera_rear_tele_30fov", 30, 180),
+    ],
+)
+def test_a_cameras_name_says_how_wide_it_sees_and_where_it_looks(name: str, view_deg: int, yaw_deg: int) -> None:
+    named = camera_by_name(name, 1920, 1080)
+    assert named is not None
+    assert named.quality == "assumed"
+    corners = named.lens.rays(np.array([[-0.5, 539.5], [1919.5, 539.5]]))
+    assert np.degrees(np.arccos(corners[0] @ corners[1])) == pytest.approx(view_deg, abs=0.01)
+    ahead = named.rotation @ np.array([0.0, 0.0, 1.0])
+    assert np.degrees(np.arctan2(ahead[1], ahead[0])) % 360 == pytest.approx(yaw_deg % 360, abs=1e-9)
+    # What is right of the axis is right of the car's direction of view, and the road lies below the horizon.
+    pixels, seen = named.project(named.position_m + 10 * ahead - np.array([[0.0, 0.0, 1.45]]))
+    assert seen.all()
+    assert pixels[0, 1] > 600
+
+
+@pytest.mark.parametrize("name", ["dashcam", "camera_front_wide", "camera_roof_120fov", "camera_front_wide_400fov"])
+def test_a_name_that_does_not_say_both_gives_no_camera(name: str) -> None:
+    assert camera_by_name(name, 640, 360) is None

@@ -1,4 +1,4 @@
-"""Text, panels and lines."""
+"""Text and sizes."""
 
 from __future__ import annotations
 
@@ -46,47 +46,6 @@ def test_text_beyond_the_picture_changes_nothing() -> None:
     drawing.draw_text(canvas, "gone", 40, 5, 12, drawing.WHITE)
     drawing.draw_text(canvas, "gone", 5, -60, 12, drawing.WHITE)
     assert not canvas.any()
-
-
-def test_a_panel_lets_the_picture_through_and_its_text_does_not() -> None:
-    builder = drawing.LayerBuilder(60, 30, opacity=0.5, color=(0, 0, 0))
-    builder.picture[10:20, 10:20] = drawing.WHITE
-    canvas = np.full((50, 80, 3), 200, dtype=np.uint8)
-    builder.layer(5, 5).stamp(canvas)
-    assert abs(int(canvas[7, 7, 0]) - 100) <= 2
-    assert canvas[20, 20].tolist() == [255, 255, 255]
-    assert canvas[45, 75].tolist() == [200, 200, 200]
-
-
-def test_a_line_is_as_wide_as_told_and_has_a_dark_border() -> None:
-    canvas = np.full((60, 100, 3), 128, dtype=np.uint8)
-    points = np.array([[10.0, 30.0], [90.0, 30.0]])
-    drawing.draw_polyline(canvas, points, np.array([8.0, 8.0]), (0, 229, 255), outline_px=2.0)
-    column = canvas[:, 50]
-    core = np.flatnonzero((column == (0, 229, 255)).all(axis=1))
-    assert 6 <= len(core) <= 10
-    assert column[core[0] - 2].max() < 100
-
-
-def test_a_line_thins_with_its_widths() -> None:
-    canvas = np.zeros((60, 200, 3), dtype=np.uint8)
-    points = np.stack([np.linspace(10, 190, 40), np.full(40, 30.0)], axis=1)
-    drawing.draw_polyline(canvas, points, np.linspace(12, 2, 40), (255, 255, 255), outline_px=0)
-    thick, thin = (int((canvas[:, x, 0] > 128).sum()) for x in (30, 180))
-    assert thick >= thin + 6
-
-
-def test_a_line_of_one_point_or_of_crowded_points_is_harmless() -> None:
-    canvas = np.zeros((20, 20, 3), dtype=np.uint8)
-    drawing.draw_polyline(canvas, np.array([[5.0, 5.0]]), np.array([3.0]), drawing.WHITE, 1.0)
-    assert not canvas.any()
-    drawing.draw_polyline(canvas, np.full((64, 2), 5.0), np.full(64, 3.0), drawing.WHITE, 1.0)
-
-
-def test_far_away_coordinates_do_not_overflow() -> None:
-    canvas = np.zeros((40, 40, 3), dtype=np.uint8)
-    drawing.draw_polyline(canvas, np.array([[20.0, 20.0], [20.0, 1e12]]), np.array([3.0, 3.0]), drawing.WHITE, 0)
-    assert canvas[30, 20].min() > 200
 
 
 @pytest.mark.parametrize(("size", "expected"), [((960, 540), 1.0), ((1920, 1080), 2.0), ((320, 180), 1 / 3)])

@@ -295,7 +295,7 @@ def test_weights_of_another_shape_are_refused(checkpoint: Path) -> None:
     name = next(name for name in weights if "q_proj.weight" in name)
     weights[name] = weights[name][:4].clone()
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match="qwen: not a readable Qwen2_5_VL"):
+    with pytest.raises(CheckpointError, match=r"1 weights are of another shape \(\S*q_proj\.weight: \[4, 32\] inst"):
         QwenModel.from_folder(checkpoint, CPU).ask([picture(1)], "count?", WORDS, 0.1)
 
 

@@ -1,0 +1,214 @@
+"""What an observation says of each checkpoint: which version is in force, and why a newer one is not.
+
+Called by the assets, their triggers and `lanepaint doctor`. A new version is published when all of its files are there,
+nobody has touched them for a while and its model computes; until then the one before stays in force, so that nothing
+downstream asks for a half-copied or broken model. No Dagster here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from upath import UPath
+
+from lanepaint_assets.checkpoints.completeness import check_complete
+from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS, Listing, list_checkpoint
+from lanepaint_assets.checkpoints.files import CheckpointError
+from lanepaint_assets.checkpoints.smoke_check import RETRY_AFTER, Outcome, check_mode, remembered, smoke_check
+from lanepaint_assets.engines import EngineEntry, engine_reading
+from lanepaint_assets.platform import Platform
+from lanepaint_assets.store.observed import ABSENT, Found, Observed, last_observed, record_observed
+
+Condition = Literal["absent", "fine", "new", "unstable", "incomplete", "unreadable", "refused"]
+"""`fine`: in force; `new`: whole and at rest, but not checked yet; the others are not taken."""
+
+SmokeCheck = Callable[[Platform, EngineEntry, Mapping[str, str], datetime], Outcome]
+
+
+@dataclass(frozen=True)
+class Look:
+    """A checkpoint's files at one moment, and what is to be thought of them before anything is loaded.
+
+    Attributes:
+        problem: why they are not taken; None where they may be, or are.
+        due: when another look is worth its time though nothing changes.
+    """
+
+    asset: str
+    listing: Listing
+    condition: Condition
+    problem: str | None = None
+    due: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What is told of one checkpoint.
+
+    Attributes:
+        check: in words, what the version in force, or the one that was refused, went through.
+        state: what is in force.
+    """
+
+    asset: str
+    path: UPath
+    files: int
+    size: int
+    condition: Condition
+    check: str
+    state: Observed
+
+
+def look_at(platform: Platform, asset: str, now: datetime) -> Look:
+    """List a checkpoint and, where it is not the version in force, see whether it is whole and at rest."""
+    last = last_observed(platform.store, asset)
+    try:
+        listing = _listing(platform, asset)
+    except OSError as error:
+        nothing = Listing(platform.checkpoint_folder(asset), (), (), None)
+        return Look(asset, nothing, "unreadable", f"its files cannot be read: {error}", now)
+    published = ABSENT if last is None else last.version
+    if listing.version == published and not listing.unfinished:
+        return Look(asset, listing, "absent" if published == ABSENT else "fine")
+    rest = timedelta(minutes=platform.settings.checkpoint_stable_minutes)
+    if listing.version == ABSENT and not listing.unfinished:
+        # Who replaces a checkpoint removes it first.
+        seen_gone = last if last is not None and last.mark == listing.mark else None
+        believed = (seen_gone.due if seen_gone else None) or now + rest
+        if now >= believed:
+            return Look(asset, listing, "new")
+        problem = f"its files are gone; it counts as absent if they are not back at {_clock(believed)}"
+        return Look(asset, listing, "unstable", problem, believed)
+    try:
+        check_complete(listing, _file(platform, asset), is_collection=asset in COLLECTIONS)
+    except CheckpointError as error:
+        return Look(asset, listing, "incomplete", str(error))
+    except OSError as error:
+        return Look(asset, listing, "unreadable", f"its files cannot be read: {error}", now)
+    if listing.touched is not None and now < listing.touched + rest:
+        touched = _clock(listing.touched)
+        return Look(
+            asset,
+            listing,
+            "unstable",
+            f"its files were last touched at {touched}; it is taken {rest.total_seconds() / 60:g} minutes after that",
+            listing.touched + rest,
+        )
+    return Look(asset, listing, "new")
+
+
+def due_checkpoints(platform: Platform, now: datetime) -> list[str]:
+    """The checkpoints that an observation would find otherwise than the last one did; costs one listing each."""
+    due = []
+    for asset in CHECKPOINT_FOLDERS:
+        last = last_observed(platform.store, asset)
+        if last is None or (last.due is not None and last.due <= now):
+            due.append(asset)
+            continue
+        # A folder that cannot be read is for the observation to tell.
+        with contextlib.suppress(OSError):
+            if _listing(platform, asset).mark == last.mark:
+                continue
+        due.append(asset)
+    return due
+
+
+def observe_checkpoints(
+    platform: Platform, assets: Sequence[str], now: datetime, check: SmokeCheck = smoke_check
+) -> Iterator[Observation]:
+    """Observe checkpoints and remember what was found; those that need no loading come first.
+
+    Args:
+        platform: whose checkpoints.
+        assets: which of them.
+        now: the moment.
+        check: loads and runs a model.
+    """
+    looks = {asset: look_at(platform, asset, now) for asset in CHECKPOINT_FOLDERS}
+    for asset in sorted(assets, key=lambda each: looks[each].condition == "new"):
+        yield _observe(platform, looks, asset, now, check)
+
+
+def _observe(
+    platform: Platform, looks: Mapping[str, Look], asset: str, now: datetime, check: SmokeCheck
+) -> Observation:
+    look, told = looks[asset], "none"
+    condition, problem, due = look.condition, look.problem, look.due
+    if look.condition == "fine":
+        told = _told(platform, looks, asset)
+    elif look.condition == "new" and look.listing.version == ABSENT:
+        condition = "absent"
+    elif look.condition == "new":
+        condition, problem, due, told = _checked(platform, looks, asset, now, check)
+    version = look.listing.version if problem is None else None
+    state = record_observed(platform.store, asset, Found(look.listing.mark, version, problem, due), now)
+    listing = look.listing
+    return Observation(asset, listing.folder, len(listing.files), listing.size, condition, told, state)
+
+
+def _checked(
+    platform: Platform, looks: Mapping[str, Look], asset: str, now: datetime, check: SmokeCheck
+) -> tuple[Condition, str | None, datetime | None, str]:
+    """Condition, problem, when to look again, and what was done."""
+    entry = engine_reading(asset)
+    mode = check_mode(platform.settings, entry)
+    if mode != "load" or entry is None:
+        return "fine", None, None, _WORDS[mode]
+    if not entry.has_smoke_check:
+        return "fine", None, None, f"{_WORDS['header']}; {entry.label} has no smoke check"
+    partners = [looks[each.asset] for each in entry.checkpoints if each.asset != asset]
+    for partner in partners:
+        if partner.condition == "absent":
+            return "fine", None, None, f"{_WORDS['header']}; {partner.asset} is absent, and {entry.label} needs both"
+        if partner.condition not in ("fine", "new"):
+            reason = f"{entry.label} also needs {partner.asset}, which is {partner.condition}: {partner.problem}"
+            return "unstable", reason, partner.due, "none"
+    outcome = check(platform, entry, _versions(looks, entry), now)
+    if outcome.reason is None:
+        return "fine", None, None, _ran(outcome)
+    together = f" (checked together with {' and '.join(each.asset for each in partners)})" if partners else ""
+    due = None if outcome.is_final else now + RETRY_AFTER
+    return "refused", f"{outcome.reason}{together}", due, f"failed after {outcome.seconds:g} s"
+
+
+def _told(platform: Platform, looks: Mapping[str, Look], asset: str) -> str:
+    """What the version in force went through, as far as it is remembered."""
+    entry = engine_reading(asset)
+    outcome = None if entry is None else remembered(platform.store, entry, _versions(looks, entry))
+    return _WORDS["header"] if outcome is None or outcome.reason is not None else _ran(outcome)
+
+
+def _ran(outcome: Outcome) -> str:
+    return f"the model was loaded and computed a small input, in {outcome.seconds:g} s"
+
+
+# What is told of the checks that load nothing.
+_WORDS = {"header": "all files are there in full; the model was not loaded", "off": "none but that all files are there"}
+
+# Folders of several models, some of them without weights.
+COLLECTIONS = frozenset({"alpamayo_checkpoint"})
+
+
+def _versions(looks: Mapping[str, Look], entry: EngineEntry) -> dict[str, str]:
+    return {each.asset: looks[each.asset].listing.version for each in entry.checkpoints}
+
+
+def _listing(platform: Platform, asset: str) -> Listing:
+    return list_checkpoint(platform.checkpoint_folder(asset), _file(platform, asset))
+
+
+def _file(platform: Platform, asset: str) -> str | None:
+    """The file that a checkpoint consists of; None where it is the whole folder."""
+    entry = engine_reading(asset)
+    if entry is None:
+        return None
+    (checkpoint,) = (each for each in entry.checkpoints if each.asset == asset)
+    return checkpoint.file_name(platform.settings)
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,59 @@
+"""Outcomes for tests of statistics and of the leaderboard."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lanepaint_assets.evaluation.outcomes import PromptOutcome
+
+EDIT, CONTROL = "single_yellow_dashed", "repaint_as_measured"
+
+_PLAIN = PromptOutcome(
+    clip_id="",
+    camera="front",
+    prompt=EDIT,
+    is_control=False,
+    is_outdated=False,
+    driver="synthetic 1",
+    is_foundation_model=True,
+    samples=6,
+    painter="procedural 3",
+    engines="procedural, synthetic",
+    cpu_engines="",
+    edited_camera_only=False,
+    clip_grid="model_10hz",
+    original_min_ade_m=1.0,
+    min_ade_m=1.0,
+    change_min_ade_m=0.0,
+    change_mean_ade_m=0.0,
+    change_medoid_ade_m=0.0,
+    change_min_fde_m=0.0,
+    ade_between_arms_m=0.3,
+    lateral_shift_1s_m=0.0,
+    lateral_shift_3s_m=0.0,
+    lateral_shift_5s_m=0.0,
+    lateral_shift_6_4s_m=0.0,
+    speed_change_mps=0.0,
+    reasoning_changed_share=0.0,
+    off_lane_change=None,
+    noise_floor_ade_m=0.5,
+    noise_floor_lateral_3s_m=0.2,
+    null_same_seeds_ade_m=0.0,
+    judge_passed=True,
+    verified=None,
+    verification="not independently verified",
+    ego_quality="recorded",
+    projection_quality="calibrated",
+)
+
+
+def outcome(clip: int, prompt: str = EDIT, shift_m: float | None = 0.0, **changes: object) -> PromptOutcome:
+    """One edit of one clip that moves the plan sideways at 3 s."""
+    row = replace(
+        _PLAIN,
+        clip_id=f"clip-{clip:04d}",
+        prompt=prompt,
+        is_control=prompt in (CONTROL, "roundtrip"),
+        lateral_shift_3s_m=shift_m,
+    )
+    return replace(row, **changes)  # type: ignore[arg-type]
