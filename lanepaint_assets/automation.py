@@ -1,14 +1,14 @@
 """When assets are made again without a person asking: conditions, one sensor a group, pools, freshness.
 
-Called by `definitions.py`, which applies all of it to the stages' assets. How an asset is made does not belong here, nor
-how new chunks are found (`clips/sensors.py`).
+Called by `definitions.py`, which applies all of it to the stages' assets. How an asset is made does not belong here,
+nor how new chunks are found (`clips/sensors.py`).
 
 What fires is a changed data version of an input: an observed checkpoint, the prompt catalogue, or an upstream partition
 that came out different. A raised code version fires nothing: it would request every partition at once, so it shows as
 stale and a person starts the backfill. Requests may be redundant; fingerprints decide what is computed.
 
-`lane_loras` has no condition, on purpose: a new chunk adds training samples, and LoRAs that trained themselves anew would
-change the catalogue, repaint every chunk and never come to rest.
+`lane_loras` has no condition, on purpose: a new chunk adds training samples, and LoRAs that trained themselves anew
+would change the catalogue, repaint every chunk and never come to rest.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ GROUPS = ("clips", "segmentation", "training", "editing", "evaluation")
 INTERVAL_S = 60
 
 # How often a step is executed for one cause when it fails every time, and why it is no more than that:
-# - op: no retries. What fails a step is a refusal, or more than the bearable share of items; items that failed are tried
-#   again by any later materialization.
+# - op: no retries. What fails a step is a refusal, or more than the bearable share of items; items that failed are
+#   tried again by any later materialization.
 # - run (`run_retries` in dagster.yaml): once, only for a run whose process died. A step that failed is not rerun.
 # - automation: once, by the condition `_retry_once`; then it is quiet until an input changes.
 # The three multiply: a failing step is executed 1 x 1 x 2 = 2 times, one that kills its process 1 x 2 x 2 = 4 times.
@@ -114,8 +114,8 @@ FRESHNESS: Mapping[str, Window] = {
 def refresh_condition(settings: Settings) -> dg.AutomationCondition[Any]:
     """Request a chunk's existing partition when an input came out different, it failed once, or it was left incomplete.
 
-    In order through the graph: not while anything above it is under way or out of date itself. A partition that was never
-    made is a person's or the sensor `new_chunks`' to request, unless it was part of a run that failed.
+    In order through the graph: not while anything above it is under way or out of date itself. A partition that was
+    never made is a person's or the sensor `new_chunks`' to request, unless it was part of a run that failed.
     """
     ignored = _unused_checkpoints(settings)
     unused = dg.AssetSelection.assets(*sorted(ignored))
@@ -140,8 +140,8 @@ def leaderboard_condition() -> dg.AutomationCondition[Any]:
 def _retry_once() -> dg.AutomationCondition[Any]:
     """Once after the first failure since the last success, however often it fails then.
 
-    The bare `execution_failed().newly_true()` is a trap for assets without partitions: they count as not failed while the
-    retry runs, so that its failure is new, for ever.
+    The bare `execution_failed().newly_true()` is a trap for assets without partitions: they count as not failed while
+    the retry runs, so that its failure is new, for ever.
     """
     failed = AC.execution_failed().newly_true().since(AC.newly_updated() | AC.initial_evaluation())
     return (Pending(failed.newly_true()) & AC.execution_failed()).with_label("failed_once")
@@ -179,8 +179,9 @@ def automated(settings: Settings, assets: Sequence[Any]) -> list[Any]:
         window = FRESHNESS.get(name)
         return spec.replace_attributes(
             automation_condition=conditions.get(name, refresh if per_chunk else None),
-            freshness_policy=window
-            and dg.FreshnessPolicy.time_window(fail_window=window.fail, warn_window=window.warn),
+            freshness_policy=None
+            if window is None
+            else dg.FreshnessPolicy.time_window(fail_window=window.fail, warn_window=window.warn),
         )
 
     return [

@@ -119,9 +119,10 @@ async def _under_way(context: dg.AutomationContext[Any], key: dg.AssetKey | None
 class InputChanged(dg.AutomationCondition[dg.AssetKey]):
     """True for partitions that exist and of which an input came out different since the last look, or is made now.
 
-    Not where the run that made the input makes this asset too. Dagster's own `executed_with_root_target` knows that only
-    of the very last partition of an asset, so that two chunks which finish between two looks would be requested again.
-    A first observation is no change: nothing says that the asset was made from something else.
+    Not where the run that made the input makes this asset too. Dagster's own `executed_with_root_target` knows that
+    only of the very last partition of an asset, so that two chunks which finish between two looks would be requested
+    again.
+    A first version is no change: nothing says that the asset was made from another one.
     """
 
     def __init__(self, ignored: frozenset[str]) -> None:
@@ -260,7 +261,10 @@ async def _changed_partitions(
     if changed.is_empty:
         return set()
     if changed.is_partitioned:
-        return set(changed.expensively_compute_partition_keys())
+        earlier = view.get_inner_queryer_for_back_compat().get_materialized_partitions(
+            upstream, before_cursor=(since.last_event_id or 0) + 1
+        )
+        return set(changed.expensively_compute_partition_keys()) & set(earlier)
     if upstream.to_user_string() not in seen:
         return set()
     return set((await view.compute_materialized_asset_subset(asset)).expensively_compute_partition_keys())

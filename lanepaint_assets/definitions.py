@@ -22,8 +22,8 @@ from lanepaint_assets.editing.assets import build_assets as editing_assets
 from lanepaint_assets.editing.catalogue_observation import due_catalogue
 from lanepaint_assets.evaluation.assets import build_assets as evaluation_assets
 from lanepaint_assets.jobs import build_jobs
-from lanepaint_assets.run_progress import platform_resource
 from lanepaint_assets.platform import Platform
+from lanepaint_assets.run_progress import platform_resource
 from lanepaint_assets.segmentation.assets import build_assets as segmentation_assets
 from lanepaint_assets.settings import Settings, SettingsError, load_settings
 from lanepaint_assets.training.assets import build_assets as training_assets

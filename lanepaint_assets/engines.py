@@ -290,4 +290,6 @@ def engine_reading(asset: str) -> EngineEntry | None:
 
 def is_foundation_model(label: str) -> bool:
     """Whether an item's engine label names a foundation model; labels of imported items name none that is known."""
-    return any(entry.label == label and entry.family == "models" for entry in ENGINES)
+    # By name: an item keeps the label of the version that made it.
+    name = label.rpartition(" ")[0]
+    return any(entry.name == name and entry.family == "models" for entry in ENGINES)

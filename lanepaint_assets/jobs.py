@@ -67,7 +67,12 @@ _FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Dagste
 
 
 def build_jobs() -> list[UnresolvedAssetJobDefinition]:
-    """All jobs."""
+    """All jobs.
+
+    A backfill starts one run a chunk (Dagster's default policy), for light assets too: a step that made several chunks
+    could report neither the checks nor the metadata of each, and one that failed would fail them all. A cancelled
+    backfill loses the items that were being made; the next run of a chunk reuses all others.
+    """
     jobs = [
         dg.define_asset_job(
             name,

@@ -1,7 +1,7 @@
 """The partition sets, and how a chunk becomes a partition.
 
-`clip_chunk` holds everything that is per clip; `lane_style` holds LoRAs. Called by the command line, which looks at all of
-a source, and by the sensor `new_chunks`, which looks for some seconds at a time. Nothing is materialized here.
+`clip_chunk` holds everything that is per clip; `lane_style` holds LoRAs. Called by the command line, which looks at all
+of a source, and by the sensor `new_chunks`, which looks for some seconds at a time. Nothing is materialized here.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     )
     cameras: Names = Field(("camera_front_wide_120fov",), description="Cameras to edit, comma separated.")
     per_chunk: int = Field(
-        100, ge=1, description="Most clips of one partition, all cameras of a clip counted once; a larger chunk is split."
+        100, ge=1, description="Most clips of one partition, cameras of a clip counted once; a larger chunk is split."
     )
     clip_grid: ClipGridName = Field("spec_8fps", description="Frame grid: spec_8fps or model_10hz.")
     frame_limit: int = Field(100, ge=4, description="Most grid frames of a clip.")
@@ -150,7 +150,9 @@ class Settings(BaseSettings):
 
     executor: Literal["in_process", "multiprocess", "k8s"] = Field("in_process", description="Where steps run.")
     git_commit: str | None = Field(
-        None, pattern=r"^[0-9a-f]{7,40}$", description="Commit of the installed code; tags every run. Set by image builds."
+        None,
+        pattern=r"^[0-9a-f]{7,40}$",
+        description="Commit of the installed code, which tags every run; set by image builds.",
     )
     automation_partitions: int = Field(
         32, ge=1, description="Most partitions of one asset that automation has under way at the same time."

@@ -38,8 +38,8 @@ ENCODER_PARAMETERS = "mbtree=0"
 # A key frame every 2 s, so that a player in a report can jump; x264's own 250 frames are half a minute at 8 Hz.
 KEYFRAME_INTERVAL_S = 2.0
 
-# Pictures drawn and converted ahead of the encoder: it never waits, and they take a few megabytes.
-PICTURES_AHEAD = 4
+# Pictures drawn and converted ahead of the encoder, which then never waits; 50 MB of two 1080p panels.
+PICTURES_AHEAD = 8
 
 _CONVERSION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 

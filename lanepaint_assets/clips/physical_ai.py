@@ -223,7 +223,8 @@ class PhysicalAISource:
     def _has_archive(self, chunk: int, camera: str) -> bool:
         if camera not in self._all_cameras:
             return False
-        return (self._mirror / self._data_set.features.get_chunk_feature_filename(chunk, camera)).is_file()
+        archive: str = self._data_set.features.get_chunk_feature_filename(chunk, camera)
+        return (self._mirror / archive).is_file()
 
     def _clips(self, chunk: int, clip_ids: Sequence[str]) -> tuple[ClipRef, ...]:
         refs = [ref for camera in self._cameras for ref in self._refs(chunk, camera, clip_ids)]

@@ -14,8 +14,8 @@ from lanepaint_assets.store.errors import StoreError
 # request thousands of runs at once.
 CHUNKS_PER_TICK = 10
 INTERVAL_S = 60
-# Comparing ten thousand chunks with a bucket takes minutes, the daemon waits a minute for a tick: what is left is looked
-# at in the next ones.
+# Comparing ten thousand chunks with a bucket takes minutes, the daemon waits a minute for a tick: what is left is
+# looked at in the next ones.
 LOOK_S = 5.0
 
 # Chunks whose runs are asked for in one question to the run storage.
@@ -33,8 +33,8 @@ def build_sensors() -> list[dg.SensorDefinition]:
         minimum_interval_seconds=INTERVAL_S,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=(
-            "Registers new chunks of the source as partitions and runs master_pipeline for each; runs raw_clips of chunks "
-            f"whose files changed or vanished. At most {CHUNKS_PER_TICK} of each kind a tick."
+            "Registers new chunks of the source as partitions and runs master_pipeline for each; runs raw_clips of "
+            f"chunks whose files changed or vanished. At most {CHUNKS_PER_TICK} of each kind a tick."
         ),
     )
     def new_chunks(context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]) -> dg.SensorResult:
@@ -74,8 +74,8 @@ def _position(cursor: str | None) -> str:
 def _first_runs(platform: Platform, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
     """Requests for registered chunks of this source that nobody has run yet.
 
-    What was requested is read from the runs themselves, not from the cursor: the cursor is written after the runs, so it
-    would forget those of a tick that was killed in between.
+    What was requested is read from the runs themselves, not from the cursor: the cursor is written after the runs, so
+    it would forget those of a tick that was killed in between.
     """
     made = instance.get_materialized_partitions(dg.AssetKey("raw_clips"))
     waiting = [key for key in registered_chunks(instance) if key not in made]

@@ -11,14 +11,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lanepaint_assets.clips.egomotion import Egomotion
 from lanepaint_assets.clips.records import ClipRef
-from lanepaint_assets.rendering.cameras import RigCamera
+
+if TYPE_CHECKING:
+    from lanepaint_assets.clips.egomotion import Egomotion
+    from lanepaint_assets.rendering.cameras import RigCamera
 
 
 class ClipSourceError(ValueError):

@@ -1,5 +1,7 @@
-"""What `raw_clips` does, without Dagster: probe every clip of a chunk and keep one row of facts for each; and how its
-source has changed since."""
+"""What `raw_clips` does, without Dagster: probe every clip of a chunk and keep one row of facts for each.
+
+Also what has changed in the source since; the sensor asks for that.
+"""
 
 from __future__ import annotations
 

@@ -56,6 +56,7 @@ def make_trajectory_videos(platform: Platform, chunk: str, run_id: str, selectio
         )
 
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
+        from lanepaint_assets.clips.video_file import InvalidClipError
         from lanepaint_assets.evaluation.vis_data import VisData, VisDataError
         from lanepaint_assets.rendering.comparison import render_comparison
         from lanepaint_assets.rendering.overlay import render_overlay
@@ -66,12 +67,12 @@ def make_trajectory_videos(platform: Platform, chunk: str, run_id: str, selectio
         name = f"{stem}{VIS_DATA_SUFFIX}"
         try:
             scene = VisData.from_npz(platform.store.read_bytes(trajectories.rows[task.key], name), name).scene()
-        except VisDataError as error:
+            loaded = perf_counter()
+            render_overlay(scene, folder / f"{stem}_overlay.mp4")
+            overlaid = perf_counter()
+            render_comparison(scene, folder / f"{stem}_comparison.mp4", folder / f"{stem}_comparison_preview.mp4")
+        except (VisDataError, InvalidClipError) as error:
             raise ItemError(str(error)) from error
-        loaded = perf_counter()
-        render_overlay(scene, folder / f"{stem}_overlay.mp4")
-        overlaid = perf_counter()
-        render_comparison(scene, folder / f"{stem}_comparison.mp4", folder / f"{stem}_comparison_preview.mp4")
         return ItemOutput(
             facts={"prompt": edit.prompt.key},
             timings_s={

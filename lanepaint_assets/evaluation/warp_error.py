@@ -4,8 +4,7 @@ Called by `quality_steps.py`. A frame is compared with its successor carried bac
 `road_motion.py` takes from the vehicle's path and the original's pictures, never from the edited ones: an edit whose
 paint swims must not bring along a motion of its own that excuses it. Both videos are carried by the same motion and
 measured on the same pixels, so that their difference is the edit's. Dense optical flow of the original is no better
-source, smoothed or not: it follows shadows and the noise of bare asphalt, on which new lines lie (on two sample drives
-it doubled or tripled the error that well-placed edits added).
+source, smoothed or not: it follows shadows and the noise of bare asphalt, on which new lines lie.
 """
 
 from __future__ import annotations

@@ -73,10 +73,13 @@ class MeasuredLaneInspector:
     def _reference_of(self, before: RoadView, after: RoadView) -> Reference:
         """What the original lends to judging; the last one is kept, for every prompt of a clip asks for it."""
         moments = after.timestamps_us.tobytes()
-        if self._reference is None or self._reference[1] != moments or not _same(self._reference[0], before):
+        # Read once: another thread may put its own clip's there at any moment.
+        held = self._reference
+        if held is None or held[1] != moments or not _same(held[0], before):
             inspection, _ = _inspect(before)
-            self._reference = (before, moments, Reference(inspection.lines, ground_alike(before, after)))
-        return self._reference[2]
+            held = (before, moments, Reference(inspection.lines, ground_alike(before, after)))
+            self._reference = held
+        return held[2]
 
     def _with_geometry(self, view: RoadView) -> RoadView:
         """Fill in camera and ego motion; the last clip's estimates are kept."""
@@ -84,10 +87,11 @@ class MeasuredLaneInspector:
             return view
         if len(view.frames) == 1:
             return replace(view, camera=estimate_camera(view.frames))
-        if self._estimated is None or self._estimated[0] is not view.frames:
-            geometry = clip_geometry(view.frames, view.timestamps_us, view.camera, view.ego)
-            self._estimated = (view.frames, geometry)
-        geometry = self._estimated[1]
+        held = self._estimated
+        if held is None or held[0] is not view.frames:
+            held = (view.frames, clip_geometry(view.frames, view.timestamps_us, view.camera, view.ego))
+            self._estimated = held
+        geometry = held[1]
         return replace(view, camera=view.camera or geometry.camera, ego=view.ego or geometry.ego)
 
 

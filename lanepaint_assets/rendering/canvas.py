@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lanepaint_assets.clips.planes import Plane, Planes, yuv_of
+from lanepaint_assets.clips.planes import BLACK_YUV, RGB_TO_YUV, Plane, Planes, yuv_of
 from lanepaint_assets.compiled import compiled
 from lanepaint_assets.rendering.drawing import PANEL, PANEL_OPACITY, Color, Picture, text_mask
 
@@ -24,6 +24,8 @@ Float = NDArray[np.float64]
 OUTLINE: Color = (10, 12, 16)
 # cv2 takes fixed-point coordinates: 4 fractional bits keep slow lines from stepping by whole pixels.
 SUBPIXEL_BITS = 4
+# `yuv_of` as OpenCV applies it to a picture.
+_TO_YUV = np.column_stack([RGB_TO_YUV, BLACK_YUV])
 # Chroma lies on the left luma column of its pair and between the two rows.
 CHROMA_OFFSET_PX = (0.0, 0.25)
 # Points closer than this to their predecessor are left out of a ribbon: far waypoints crowd.
@@ -139,11 +141,13 @@ class LayerBuilder:
         return LineLayer(x, y, self._whole())
 
     def _whole(self) -> Plane:
-        drawn = cv2.absdiff(self.picture, self._panel).max(axis=2)
+        red, green, blue = cv2.split(cv2.absdiff(self.picture, self._panel))
+        drawn = cv2.max(cv2.max(red, green), blue).astype(np.float32)
         # Anti-aliased edges get an opacity between the panel's and full.
-        alpha = np.maximum(self._opacity, np.minimum(1.0, drawn * (3.0 / 255)))
-        ink = yuv_of(self.picture) * alpha[..., None]
-        return np.round(np.dstack([ink, 255 * (1 - alpha)])).astype(np.uint8)
+        alpha = np.clip(drawn * (3.0 / 255), self._opacity, 1.0)
+        planes = cv2.split(cv2.transform(self.picture.astype(np.float32), _TO_YUV))
+        layers = [*(plane * alpha for plane in planes), 255 * (1 - alpha)]
+        return np.asarray(cv2.merge([np.rint(layer).astype(np.uint8) for layer in layers]), dtype=np.uint8)
 
 
 def draw_text(canvas: Planes, text: str, x: int, y: int, size_px: int, color: Color) -> None:

@@ -557,6 +557,30 @@ def test_every_group_with_conditions_has_a_sensor_that_is_off_and_emits_backfill
         assert sensor.run_tags == {REQUESTED_BY_TAG: AUTOMATION}
 
 
+def test_a_sensors_tick_asks_for_one_backfill_of_several_partitions_and_a_run_of_one(world: World) -> None:
+    repository = world.definitions.get_repository_def()
+    cursors: dict[str, str | None] = {}
+
+    def requests(name: str) -> Sequence[dg.RunRequest]:
+        sensor = repository.get_sensor_def(name)
+        with dg.build_sensor_context(
+            instance=world.instance, cursor=cursors.get(name), repository_def=repository, sensor_name=name
+        ) as context:
+            tick = sensor.evaluate_tick(context)
+        cursors[name] = tick.cursor
+        return tick.run_requests or []
+
+    assert requests("editing_automation") == requests("segmentation_automation") == []
+    world.observe("cogvideox_checkpoint", "v2")
+    (backfill,) = requests("editing_automation")
+    assert backfill.asset_graph_subset is not None
+    assert backfill.tags[REQUESTED_BY_TAG] == AUTOMATION
+    world.make("raw_clips", "chunk_0001", "v2")
+    (run,) = requests("segmentation_automation")
+    assert run.partition_key == "chunk_0001"
+    assert run.tags[REQUESTED_BY_TAG] == AUTOMATION
+
+
 def test_steps_of_models_wait_in_the_pool_of_their_class_of_gpu() -> None:
     def pools(settings: Settings) -> dict[str, set[str]]:
         graph = _built(settings).resolve_asset_graph()

@@ -1,0 +1,237 @@
+"""How long a tick takes with ten thousand chunks: discovery, and the conditions of each group.
+
+On a PostgreSQL server that the benchmark starts for itself, where its programs are to be had; otherwise on the SQLite
+that Dagster brings, and the figures say so. Chunks are entered as rows of materializations: nothing is computed. The
+quiet tick is what happens every minute; in the other one the prompt catalogue and SAM 2's checkpoint have changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import sqlalchemy
+
+from benchmarks.harness import Outcome, command_line, report
+from lanepaint_assets.automation import GROUPS
+from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
+from lanepaint_assets.clips.records import ChunkMembership
+from lanepaint_assets.clips.sensors import build_sensors
+from lanepaint_assets.clips.sources import ChunkListing
+from lanepaint_assets.definitions import build
+from lanepaint_assets.platform import Platform
+from lanepaint_assets.settings import Settings
+
+NAME = "automation"
+CHUNKS = 10_000
+CAMERA = "camera_front_wide_120fov"
+TARGET_TICK_S = 10.0
+TARGET_MEMORY_MIB = 1024.0
+SERVER_PROGRAMS = "/usr/lib/postgresql/*/bin"
+# Rows a statement.
+BATCH = 2000
+
+
+def measure(chunks: int) -> Outcome:
+    """All figures; the storage is filled first, which takes longer than measuring."""
+    outcome = Outcome()
+    with tempfile.TemporaryDirectory(prefix="lanepaint-automation-") as place, _storage(Path(place), outcome) as home:
+        # The server's user has to pass through.
+        Path(place).chmod(0o755)
+        os.environ["DAGSTER_HOME"] = str(home)
+        source = Path(place) / "data"
+        keys = [f"chunk_{number:05d}" for number in range(chunks)]
+        settings = Settings(root=str(Path(place) / "root"), source=str(source), engines="models")
+        with dg.DagsterInstance.get() as instance:
+            _discovery(instance, settings, source, keys, outcome)
+            _fill(instance, settings, keys)
+            _conditions(instance, settings, outcome)
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    outcome.add("memory of the process that evaluates", peak_mib, "MiB", "lower", target=TARGET_MEMORY_MIB)
+    return outcome
+
+
+def _discovery(
+    instance: dg.DagsterInstance, settings: Settings, source: Path, keys: list[str], outcome: Outcome
+) -> None:
+    for key in keys:
+        folder = source / CAMERA / key
+        folder.mkdir(parents=True)
+        (folder / "clip.mp4").write_bytes(b"x")
+    (sensor,) = build_sensors()
+    cursor: str | None = None
+    for name in ("first tick of discovery", "next tick of discovery"):
+        started = time.perf_counter()
+        with dg.build_sensor_context(
+            instance=instance, cursor=cursor, resources={"platform": Platform(settings)}
+        ) as context:
+            result = sensor(context)
+        assert isinstance(result, dg.SensorResult)
+        cursor = result.cursor
+        outcome.add(name, time.perf_counter() - started, "s", "lower", target=TARGET_TICK_S)
+    outcome.add("cursor of discovery", len(cursor or ""), "bytes", "lower")
+    # The rest at once: a tick registers only a few.
+    platform = Platform(settings)
+    listings = list(platform.source().chunks())
+
+    def fix(listing: ChunkListing) -> None:
+        platform.store.save_chunk(ChunkMembership(key=listing.key, source=platform.source_address, clips=listing.clips))
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(fix, listings))
+    instance.add_dynamic_partitions("clip_chunk", keys)
+    started = time.perf_counter()
+    with dg.build_sensor_context(
+        instance=instance, cursor=cursor, resources={"platform": Platform(settings)}
+    ) as context:
+        sensor(context)
+    outcome.add("tick of discovery, all registered", time.perf_counter() - started, "s", "lower", target=TARGET_TICK_S)
+
+
+def _fill(instance: dg.DagsterInstance, settings: Settings, keys: list[str]) -> None:
+    """Enter one materialization for every chunk of every asset, as copies of a real one's row."""
+    graph = build(settings).resolve_asset_graph()
+    for name in (*CHECKPOINT_FOLDERS, "prompt_catalogue"):
+        instance.report_runless_asset_event(dg.AssetObservation(name, tags={"dagster/data_version": "v1"}))
+    assets = [
+        key.to_user_string()
+        for key in graph.materializable_asset_keys
+        if isinstance(graph.get(key).partitions_def, dg.DynamicPartitionsDefinition)
+    ]
+    for asset in sorted(assets):
+        for key in keys[-1:]:
+            instance.report_runless_asset_event(
+                dg.AssetMaterialization(asset, partition=key, tags={"dagster/data_version": "v1"})
+            )
+        with instance.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
+            _copy_rows(connection, asset, keys[-1], keys[:-1])
+
+
+def _copy_rows(connection: sqlalchemy.Connection, asset: str, template: str, keys: list[str]) -> None:
+    metadata = sqlalchemy.MetaData()
+    logs = sqlalchemy.Table("event_logs", metadata, autoload_with=connection)
+    tags = sqlalchemy.Table("asset_event_tags", metadata, autoload_with=connection)
+    row = (
+        connection.execute(
+            sqlalchemy.select(logs)
+            .where(logs.c.asset_key == f'["{asset}"]', logs.c.partition == template)
+            .where(logs.c.dagster_event_type == "ASSET_MATERIALIZATION")
+        )
+        .mappings()
+        .one()
+    )
+    copied = {name: value for name, value in row.items() if name != "id"}
+    tagged = [
+        {name: value for name, value in found.items() if name not in ("id", "event_id")}
+        for found in connection.execute(sqlalchemy.select(tags).where(tags.c.event_id == row["id"])).mappings()
+    ]
+    for start in range(0, len(keys), BATCH):
+        rows = [
+            {**copied, "partition": key, "event": row["event"].replace(template, key)}
+            for key in keys[start : start + BATCH]
+        ]
+        first = connection.execute(sqlalchemy.select(sqlalchemy.func.max(logs.c.id))).scalar_one()
+        connection.execute(sqlalchemy.insert(logs), rows)
+        made = connection.execute(sqlalchemy.select(logs.c.id).where(logs.c.id > first)).scalars().all()
+        if tagged:
+            connection.execute(
+                sqlalchemy.insert(tags), [{**tag, "event_id": event} for event in made for tag in tagged]
+            )
+
+
+def _conditions(instance: dg.DagsterInstance, settings: Settings, outcome: Outcome) -> None:
+    repository = build(settings).get_repository_def()
+    cursors: dict[str, str | None] = {}
+    for name in ("first", "quiet", "changed"):
+        if name == "changed":
+            for asset in ("sam2_checkpoint", "prompt_catalogue", "alpamayo_checkpoint"):
+                instance.report_runless_asset_event(dg.AssetObservation(asset, tags={"dagster/data_version": "v2"}))
+        for group in GROUPS:
+            sensor = repository.get_sensor_def(f"{group}_automation")
+            started = time.perf_counter()
+            with dg.build_sensor_context(
+                instance=instance, cursor=cursors.get(group), repository_def=repository, sensor_name=sensor.name
+            ) as context:
+                tick = sensor.evaluate_tick(context)
+            seconds = time.perf_counter() - started
+            cursors[group] = tick.cursor
+            outcome.add(f"{name} tick of {group}", seconds, "s", "lower", target=TARGET_TICK_S)
+            print(f"{name} tick of {group}: {seconds:.1f} s, {len(tick.run_requests or ())} requests", flush=True)
+
+
+@contextmanager
+def _storage(place: Path, outcome: Outcome) -> Iterator[Path]:
+    """A `DAGSTER_HOME`, with PostgreSQL where it can be had."""
+    home = place / "home"
+    home.mkdir()
+    programs = sorted(Path("/").glob(SERVER_PROGRAMS.lstrip("/")))
+    try:
+        import dagster_postgres  # noqa: F401
+    except ImportError:
+        programs = []
+        reason = "dagster-postgres is not installed (pip install 'lanepaint[postgres]'); measured on SQLite"
+    else:
+        reason = f"no server programs in {SERVER_PROGRAMS}; measured on SQLite"
+    if not programs:
+        outcome.skip("PostgreSQL", reason)
+        (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+        yield home
+        return
+    with _postgres(place / "postgres", programs[-1]) as address:
+        (home / "dagster.yaml").write_text(
+            f"telemetry: {{enabled: false}}\nstorage:\n  postgres:\n    postgres_url: {address}\n"
+        )
+        yield home
+
+
+@contextmanager
+def _postgres(folder: Path, programs: Path) -> Iterator[str]:
+    """A server of its own on the loopback address; as root it runs under the account that packages make for it."""
+    folder.mkdir()
+    password = secrets.token_hex(16)
+    (folder / "password").write_text(password)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    if as_user:
+        folder.parent.chmod(0o755)
+        shutil.chown(folder, "postgres")
+        shutil.chown(folder / "password", "postgres")
+
+    def call(program: str, *arguments: str) -> None:
+        subprocess.run(
+            [*as_user, str(programs / program), *arguments], check=True, stdout=subprocess.DEVNULL, cwd=folder
+        )
+
+    data = str(folder / "data")
+    call("initdb", "-D", data, "-U", "dagster", "--auth=scram-sha-256", f"--pwfile={folder / 'password'}", "-E", "UTF8",
+         "--no-locale")  # fmt: skip
+    call("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", f"-h 127.0.0.1 -p {port} -k {folder}", "start")
+    try:
+        yield f"postgresql+psycopg2://dagster:{password}@127.0.0.1:{port}/postgres"
+    finally:
+        call("pg_ctl", "-D", data, "-m", "fast", "stop")
+
+
+def main() -> None:
+    parser: argparse.ArgumentParser = command_line(NAME, __doc__ or NAME)
+    parser.add_argument("--chunks", type=int, default=CHUNKS, help="Registered chunks.")
+    options = parser.parse_args()
+    report(NAME, measure(options.chunks), options.json)
+
+
+if __name__ == "__main__":
+    main()
