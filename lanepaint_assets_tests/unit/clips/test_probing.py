@@ -103,9 +103,10 @@ def test_a_file_that_vanished_is_refused_with_its_reason(tmp_path: Path) -> None
     path = write_numbered(tmp_path / "a.mp4", 30)
     source = open_source(str(tmp_path), [CAMERA])
     (chunk,) = source.chunks()
+    (clip,) = chunk.clips
     path.unlink()
     with pytest.raises(InvalidClipError, match="no such file"):
-        probe_clip(source, chunk.clips[0], "spec_8fps", 100)
+        probe_clip(source, clip, "spec_8fps", 100)
 
 
 def test_a_link_to_nothing_is_listed_and_refused(tmp_path: Path) -> None:
