@@ -91,7 +91,7 @@ CAMPAIGN = Window(warn=timedelta(weeks=2), fail=timedelta(weeks=6))
 TRAINING = Window(warn=timedelta(weeks=6), fail=timedelta(weeks=16))
 
 # An asset is due as many hours after the clips as a chunk takes to reach it: an hour a GPU step, as many again for
-# waiting in its pool. Policies look at the last materialization of the whole asset; `lanepaint status` looks at chunks.
+# waiting in its pool. Policies look at the last materialization of the whole asset, not at chunks.
 FRESHNESS: Mapping[str, Window] = {
     "raw_clips": ARRIVAL,
     "road_masks": ARRIVAL.later(2),

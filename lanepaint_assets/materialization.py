@@ -23,7 +23,7 @@ from lanepaint_assets.store.upstream import MissingUpstreamError
 FAILED_ITEMS_CHECK = "no_failed_items"
 COMPLETE_CHECK = "complete"
 
-# Metadata that says whether a materialization was narrowed; conditions read it (`automation.LeftIncomplete`).
+# Metadata that says whether a materialization was narrowed; conditions read it (`conditions.LeftIncomplete`).
 COMPLETE = "complete"
 
 # Metadata lives in the event log: a table of more rows than this belongs into the manifest, which is linked.

@@ -15,6 +15,7 @@ from lanepaint_assets.evaluation.report_lineage import source_kind
 from lanepaint_assets.evaluation.report_steps import METRICS_FILE
 from lanepaint_assets.licences import LICENCES_VERSION
 from lanepaint_assets.platform import Platform
+from lanepaint_assets.store.errors import StoreError
 from lanepaint_assets.store.fingerprint import fingerprint
 from lanepaint_assets.store.items import ItemOutput, ItemTask, PartitionOutcome, run_items
 from lanepaint_assets.store.layout import CHUNK_ROW
@@ -72,7 +73,7 @@ def make_prompt_leaderboard(platform: Platform, run_id: str) -> PartitionOutcome
         for chunk, row in reports.items():
             try:
                 found = outcomes_of(pd.read_parquet(io.BytesIO(store.read_bytes(row, METRICS_FILE))))
-            except ValueError as error:
+            except (StoreError, ValueError) as error:
                 missing[chunk] = f"{error}; materialize its `trajectory_reports` again"
                 continue
             outcomes += found
@@ -163,7 +164,7 @@ def _licences(
     kinds = sorted({source_kind(platform.store.chunk(note.chunk).source) for note in chunks})
     engines = {(outcome.engines, outcome.driver) for outcome in outcomes}
     names = {name for listed, _ in engines for name in listed.split(", ") if name}
-    drivers = {driver.rpartition(" ")[0] for _, driver in engines}
+    drivers = {driver.partition(" ")[0] for _, driver in engines}
     return (*(source_licence(kind) for kind in kinds), *engine_licences(names | drivers, drivers))
 
 

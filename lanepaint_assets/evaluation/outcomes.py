@@ -114,7 +114,7 @@ class PromptOutcome:
             prompt=result.prompt_key,
             is_control=is_control,
             is_outdated=is_outdated,
-            driver=f"{result.driver.name} {result.driver.version}",
+            driver=result.driver.text,
             is_foundation_model=result.driver.is_foundation_model,
             samples=result.samples,
             painter=next((f"{label.name} {label.version}" for label in labels if label.role == "painter"), None),

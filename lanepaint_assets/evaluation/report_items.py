@@ -245,6 +245,8 @@ class _ItemReader:
             notes=tuple(f"{what}: {reason}" for what, reason in reasons.items() if reason),
         )
         verdict = record.verdict
+        if row.status != "ok":
+            return quality, Verification(NOT_VERIFIED), "its video quality is outdated"
         return quality, Verification(verdict.text, verdict.agrees, verdict.inspector, verdict.found), None
 
     def _fact(self, name: str) -> str | None:
@@ -290,7 +292,10 @@ class _ItemReader:
         names = () if row is None else tuple(file.name for file in row.files)
         if row is None or BEFORE_AFTER_FILE not in names:
             return None
-        return road_before_above_after(self.store.read_bytes(row, BEFORE_AFTER_FILE), EXAMPLE_WIDTH_PX)
+        try:
+            return road_before_above_after(self.store.read_bytes(row, BEFORE_AFTER_FILE), EXAMPLE_WIDTH_PX)
+        except (StoreError, ValueError):
+            return None
 
 
 def _first_line(error: Exception) -> str:

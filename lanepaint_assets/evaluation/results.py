@@ -160,11 +160,23 @@ class OriginalArms(_Record):
 
 
 class DriverStamp(_Record):
-    """The driver as reports must name it; `is_foundation_model` False for the weight-free ones."""
+    """The driver as reports must name it.
+
+    Attributes:
+        name, version: of the engine.
+        is_foundation_model: False for the weight-free ones.
+        setup: what else decides its answers: release, sampling, how many cameras it saw; "" where there is nothing.
+    """
 
     name: str
     version: str
     is_foundation_model: bool
+    setup: str = ""
+
+    @property
+    def text(self) -> str:
+        """`alpamayo 1 (model=r1, ..., 4 cameras)`: drivers of different texts are different drivers."""
+        return f"{self.name} {self.version}" + (f" ({self.setup})" if self.setup else "")
 
 
 class TemporalConfig(_Record):

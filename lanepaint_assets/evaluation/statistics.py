@@ -268,10 +268,14 @@ def _changes_from(
     control: Iterable[PromptOutcome], outcomes: Iterable[PromptOutcome], metric: MetricName
 ) -> Iterator[tuple[PromptOutcome, float]]:
     """Outcomes with their metric less that of a control made the same way: else more would differ than markings."""
-    repainted = {_setup(outcome): value for outcome, value in _changes(control, metric)}
+    repainted: defaultdict[tuple[object, ...], list[float]] = defaultdict(list)
+    for outcome, value in _changes(control, metric):
+        repainted[_setup(outcome)].append(value)
     for outcome, value in _changes(outcomes, metric):
-        if _setup(outcome) in repainted:
-            yield outcome, value - repainted[_setup(outcome)]
+        controls = repainted.get(_setup(outcome))
+        if controls:
+            # A clip may lie in several chunks; their edits are averaged too.
+            yield outcome, value - sum(controls) / len(controls)
 
 
 def _setup(outcome: PromptOutcome) -> tuple[object, ...]:

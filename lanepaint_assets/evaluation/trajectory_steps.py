@@ -95,6 +95,7 @@ class DrivingMoments:
         Without calibration its geometry is what its name says; a model that looks at pictures alone needs no better.
         """
         from lanepaint_assets.clips.decoding import read_frames_at
+        from lanepaint_assets.clips.grids import latest_at_or_before
         from lanepaint_assets.evaluation.bridge import CameraView
         from lanepaint_assets.rendering.cameras import camera_by_name
 
@@ -103,11 +104,14 @@ class DrivingMoments:
         if ref is None:
             return None
         with source.open_video(ref) as path:
-            frames = read_frames_at(path, source.frame_timestamps_us(ref), wanted_us)
+            taken_us = source.frame_timestamps_us(ref)
+            frames = read_frames_at(path, taken_us, wanted_us)
+        # When each was taken, so that a gap in this camera's recording is noticed.
+        shown_us = wanted_us if taken_us is None else taken_us[latest_at_or_before(taken_us, wanted_us)]
         height, width = frames.shape[1:3]
         calibrated = source.camera(ref)
         geometry = camera_by_name(camera, width, height) if calibrated is None else calibrated.resized(width, height)
-        return None if geometry is None else CameraView(frames, wanted_us, geometry)
+        return None if geometry is None else CameraView(frames, shown_us, geometry)
 
 
 def original_tasks(platform: Platform, reader: ChunkReader) -> list[ItemTask]:
@@ -135,6 +139,7 @@ def original_tasks(platform: Platform, reader: ChunkReader) -> list[ItemTask]:
                         "edited_camera_only": settings.edited_camera_only,
                         "positive_control": settings.positive_control,
                         "lane": engine_named("inspector", "measured").label,
+                        "other_cameras": _other_cameras(reader, key) if entry.family == "models" else {},
                     },
                 ),
                 blocked=need.blocked,
@@ -219,6 +224,21 @@ def make_original_trajectories(platform: Platform, chunk: str, run_id: str) -> P
         platform.release_driver()
 
 
+def _other_cameras(reader: ChunkReader, clip_key: str) -> dict[str, JsonValue]:
+    """Etags of the videos beside a clip's own, which a model sees too: one may be added or changed later."""
+    ref = next(ref for ref in reader.membership.clips if ref.item_key == clip_key)
+    return {
+        other.camera: other.etag for other in reader.source.sibling_cameras(ref.clip_id) if other.camera != ref.camera
+    }
+
+
+def _driver_setup(platform: Platform, moment: DriverInput) -> str:
+    """What decides a driver's answers beside its name and version, for people."""
+    prefix = f"{platform.entry('driver').name}_"
+    parts = [f"{name.removeprefix(prefix)}={value}" for name, value in platform.deciding_settings("driver").items()]
+    return ", ".join([*parts, *([f"{len(moment.frames)} cameras"] if len(moment.frames) > 1 else [])])
+
+
 def _ego_lane(reader: ChunkReader, clip_key: str, moment: Moment) -> EgoLane | str:
     """The vehicle's lane in the original frames around t0 and up to the plan's end; or why there is none.
 
@@ -227,6 +247,7 @@ def _ego_lane(reader: ChunkReader, clip_key: str, moment: Moment) -> EgoLane | s
     """
     from lanepaint_assets.clips.decoding import read_frames_at
     from lanepaint_assets.clips.grids import latest_at_or_before
+    from lanepaint_assets.clips.video_file import InvalidClipError
     from lanepaint_assets.evaluation.bridge import FUTURE_SPAN_US
     from lanepaint_assets.evaluation.off_lane import NoLaneError, measure_ego_lane
     from lanepaint_assets.lanes.inspector import RoadView
@@ -238,10 +259,17 @@ def _ego_lane(reader: ChunkReader, clip_key: str, moment: Moment) -> EgoLane | s
         return f"the camera's geometry is {geometry.camera.quality}, not calibrated: lane boundaries have no sure place"
     wanted_us = np.arange(moment.t0_us - LANE_BEFORE_US, moment.t0_us + FUTURE_SPAN_US + 1, LANE_FRAME_EVERY_US)
     first_us, last_us = geometry.ego.span_us
-    within = (wanted_us <= taken_us[-1]) & (wanted_us <= last_us)
-    wanted_us = wanted_us[within & (wanted_us >= taken_us[taken_us >= first_us][0])]
-    with reader.source.open_video(facts.ref) as path:
-        frames = read_frames_at(path, taken_us, wanted_us)
+    # A frame is shown until the next one would come, so that a grid time may lie behind the last one; never t0's own.
+    within = (wanted_us <= taken_us[-1]) | (wanted_us == moment.t0_us)
+    known = taken_us[taken_us >= first_us]
+    wanted_us = wanted_us[within & (wanted_us <= last_us) & (wanted_us >= (known[0] if known.size else np.inf))]
+    if moment.t0_us not in wanted_us:
+        return "no frame around t0 was taken while the ego motion was recorded"
+    try:
+        with reader.source.open_video(facts.ref) as path:
+            frames = read_frames_at(path, taken_us, wanted_us)
+    except InvalidClipError as error:
+        return f"the frames behind t0 cannot be read: {error}"
     shown_us = taken_us[latest_at_or_before(taken_us, wanted_us)]
     at_t0 = int(np.searchsorted(wanted_us, moment.t0_us))
     try:
@@ -319,7 +347,10 @@ def make_edited_trajectories(platform: Platform, chunk: str, run_id: str, select
             prompt_text=edit.prompt.instruction,
             run_name=run_id,
             driver=DriverStamp(
-                name=entry.name, version=entry.version, is_foundation_model=is_foundation_model(entry.label)
+                name=entry.name,
+                version=entry.version,
+                is_foundation_model=is_foundation_model(entry.label),
+                setup=_driver_setup(platform, edited_input),
             ),
             study_seed=settings.study_seed,
             moment=moment,

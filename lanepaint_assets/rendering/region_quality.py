@@ -2,7 +2,7 @@
 
 Called where an edited video is composited and where it is evaluated: both must measure in the same way. Which masks
 and edges count is the callers' knowledge; motion between frames is `evaluation.warp_error`'s work, LPIPS
-`evaluation.lpips`'s.
+`torch_models.lpips`'s.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Finding and removing item versions that no manifest names any more, since other inputs or engines replaced them.
 
-Called by `lanepaint gc` and `lanepaint status`. Rows are never changed here: what a manifest names stays, outdated and
+Called by `lanepaint gc`. Rows are never changed here: what a manifest names stays, outdated and
 retired rows included.
 """
 
@@ -35,7 +35,8 @@ class StoredVersion:
         folder: relative to the root.
         size: of all its files, bytes.
         files: how many there are.
-        changed: when the last of them was written.
+        changed: when the last of them was written; of a version without a name, not before its manifest was: until then
+            it may have had one.
         is_named: whether the partition's manifest names it.
     """
 
@@ -59,7 +60,7 @@ def collectable(versions: Iterable[StoredVersion], before: datetime) -> list[Sto
     """The versions that no manifest names and that were complete before a moment.
 
     A run that is under way has published items that it has not entered yet, and reads versions that were named when
-    it began: choose a moment before every run that is still at work.
+    it began: choose a moment before every run that is still at work, on other machines too.
     """
     return [version for version in versions if not version.is_named and version.changed < before]
 
@@ -119,16 +120,20 @@ def _versions_of(store: ArtifactStore, asset: str, chunk: str) -> Iterator[Store
         if version is not None:
             found[version].append(info)
     root = f"outputs/{area(asset)}/{chunk}/{asset}"
+    manifest = store.root / manifest_path(asset, chunk)
+    # One that is not there yet names nothing, and never did.
+    renamed = [_written(manifest.fs.info(manifest.path))] if manifest.exists() else []
     for version, files in sorted(found.items()):
         folder = f"{root}/{version}"
+        is_named = folder in named
         yield StoredVersion(
             asset=asset,
             chunk=chunk,
             folder=folder,
             size=sum(int(info["size"]) for info in files),
             files=len(files),
-            changed=max(_written(info) for info in files),
-            is_named=folder in named,
+            changed=max([_written(info) for info in files] + ([] if is_named else renamed)),
+            is_named=is_named,
         )
 
 

@@ -204,6 +204,7 @@ class _Process:
                 stderr=log,
                 env=environment,
                 text=True,
+                errors="replace",
                 # A group of its own, so that what the worker starts goes with it.
                 start_new_session=True,
             )
@@ -263,17 +264,20 @@ class _Process:
 
 def _pass_on(pipe: IO[str], words: SimpleQueue[str | None]) -> None:
     """The process's lines, then None when there will be no more."""
-    with pipe:
-        for line in pipe:
-            words.put(line)
-    words.put(None)
+    try:
+        with pipe:
+            for line in pipe:
+                words.put(line)
+    finally:
+        words.put(None)
 
 
 def _end(process: subprocess.Popen[str], shared: Path) -> None:
     """Kill the process with all that it started, and remove the folder; there is nothing to be saved."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait(_EXIT_S)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_EXIT_S)
     with suppress(OSError):
         if process.stdin is not None:
             process.stdin.close()

@@ -34,8 +34,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             key="clip.front", fingerprint=fp("clip.front", version), status="ok", folder=folder, files=files, run_id="r"
         )
         store.merge("road_masks", "chunk_0001", [row])
-        for file in (root / folder).rglob("*"):
-            os.utime(file, (time.time() - 48 * HOUR_S,) * 2)
+    for file in (root / "outputs").rglob("*"):
+        os.utime(file, (time.time() - 48 * HOUR_S,) * 2)
     return root
 
 
@@ -59,6 +59,14 @@ def test_gc_keeps_what_is_younger_than_asked_for(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert typed(monkeypatch, capsys, "gc", "--keep-hours", "72").out == "nothing to collect\n"
+    assert len(versions(root)) == 2
+
+
+def test_gc_keeps_what_lost_its_name_a_moment_ago(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.utime(root / "outputs/sam2/chunk_0001/road_masks.manifest.json")
+    assert typed(monkeypatch, capsys, "gc").out == "nothing to collect\n"
     assert len(versions(root)) == 2
 
 

@@ -176,3 +176,10 @@ def test_the_positive_control_is_the_original_arm_against_the_blanked_camera() -
     expected = divergence(result.original.trajectories_m, result.original.trajectories_m, result.ground_truth_m)
     assert result.positive_control == expected
     assert InferenceResult.from_json(result.to_json()).positive_control == expected
+
+
+def test_drivers_that_were_set_up_otherwise_have_another_name() -> None:
+    plain = DriverStamp(name="lane_follow", version="3", is_foundation_model=False)
+    model = DriverStamp(name="alpamayo", version="1", is_foundation_model=True, setup="model=r1, 4 cameras")
+    assert plain.text == "lane_follow 3"
+    assert model.text == "alpamayo 1 (model=r1, 4 cameras)"
