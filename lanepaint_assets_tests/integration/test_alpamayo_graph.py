@@ -75,7 +75,8 @@ def test_trajectories_are_the_models_loaded_once_a_step_and_nothing_is_left_runn
     for row in manifest.rows.values():
         (name,) = [record.name for record in row.files if record.name.endswith("_inference.json")]
         result = json.loads(graph.store.read_bytes(row, name))
-        assert result["driver"] == {"name": "alpamayo", "version": "1", "is_foundation_model": True}
+        setup = "chunk=6, max_tokens=256, model=1.5, temperature=0.6, top_p=0.98"
+        assert result["driver"] == {"name": "alpamayo", "version": "1", "is_foundation_model": True, "setup": setup}
         assert result["edited"]["note"] == f"shown {FRONT} alone"
         assert all(text.startswith("word") for text in result["edited"]["reasoning"])
 

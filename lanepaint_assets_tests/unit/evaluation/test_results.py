@@ -90,7 +90,8 @@ def test_the_file_has_the_documented_keys_in_plain_json() -> None:
     assert document["temporal"]["frame_timestamps_us"] == [7_125_000, 7_250_000, 7_375_000, 7_500_000]
     assert document["temporal"]["t0_us"] == 7_500_000
     assert "model_10hz" in document["temporal"]["off_distribution_note"]
-    assert document["driver"] == {"name": "constant_velocity", "version": "1", "is_foundation_model": False}
+    stamp = {"name": "constant_velocity", "version": "1", "is_foundation_model": False, "setup": ""}
+    assert document["driver"] == stamp
     assert document["samples"] == 3
     assert document["ego_quality"] == "recorded"
     assert document["projection_quality"] == "assumed"
