@@ -6,10 +6,12 @@ that are not made yet are named in it with their reasons.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lanepaint_assets.chunk_reader import ChunkReader
+from lanepaint_assets.clips.records import ClipGridName
 from lanepaint_assets.evaluation.report_lineage import (
     ReportRows,
     checkpoints,
@@ -91,7 +93,7 @@ def _report(rows: ReportRows, items: dict[str, ReadItem], outcomes: list[PromptO
     clips = {ref.item_key: ref for ref in reader.membership.clips}
     return ChunkReport(
         chunk=reader.chunk,
-        clip_grid=reader.platform.settings.clip_grid,
+        clip_grid=_grid(items.values()) or reader.platform.settings.clip_grid,
         engines=engines,
         clips=clip_sections(rows, items),
         refused_clips=tuple(
@@ -106,6 +108,12 @@ def _report(rows: ReportRows, items: dict[str, ReadItem], outcomes: list[PromptO
         checkpoints=checkpoints(reader, engines),
         run_name=run_id,
     )
+
+
+def _grid(items: Iterable[ReadItem]) -> ClipGridName | None:
+    """The grid that the shown items were driven on, whatever the settings say now; of two the one to be warned of."""
+    grids: set[ClipGridName] = {item.result.temporal.clip_grid for item in items if item.result is not None}
+    return "spec_8fps" if "spec_8fps" in grids else next(iter(grids), None)
 
 
 def _pictures(rows: ReportRows) -> Pictures:

@@ -183,7 +183,7 @@ def _delta_rows(report: ChunkReport) -> tuple[plots.DotRow, ...]:
         before = None if clip.original is None else clip.original.min_ade_m
         for item in clip.items:
             dots = found.setdefault(item.prompt_key, [])
-            after = item.figures.min_ade_m
+            after = item.figures.min_ade_m if item.status == "ok" else None
             if before is not None and after is not None and np.isfinite([before, after]).all():
                 dots.append(plots.Dot(after - before, clip.key))
     return tuple(plots.DotRow(key, tuple(dots), key in controls) for key, dots in found.items())

@@ -238,8 +238,11 @@ class ClipSection:
 
     def primary_shift_m(self, item: ItemSection) -> float | None:
         """The edit's shift at 3 s less that of the painter's own repainting: what the markings did, not the painter."""
-        control = next((other for other in self.items if other.kind == "repaint_as_measured"), None)
-        if item.is_control or control is None or item.shift_3s_m is None or control.shift_3s_m is None:
+        # Outdated ones were made from something else: they take no part in the statistics either.
+        control = next((o for o in self.items if o.kind == "repaint_as_measured" and o.status == "ok"), None)
+        if item.is_control or item.status != "ok" or control is None:
+            return None
+        if item.shift_3s_m is None or control.shift_3s_m is None:
             return None
         return item.shift_3s_m - control.shift_3s_m
 

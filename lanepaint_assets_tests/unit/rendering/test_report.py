@@ -374,3 +374,10 @@ def test_of_many_samples_the_first_are_drawn_and_the_page_says_so() -> None:
     assert f"the first {plots.MAX_DRAWN_SAMPLES} samples of each" in text
     assert f"{many - MAX_PAIRS} further texts are in the item's inference file" in text
     assert "samples of each" not in read(render_html(with_items(EDIT))).text
+
+
+def test_outdated_items_have_no_primary_figure() -> None:
+    for kept in ((replace(EDIT, status="outdated"), REPAINT), (EDIT, replace(REPAINT, status="outdated"))):
+        report = with_items(*kept)
+        assert report.clips[0].primary_shift_m(kept[0]) is None
+    assert with_items(EDIT, REPAINT).clips[0].primary_shift_m(EDIT) is not None
