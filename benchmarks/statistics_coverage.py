@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
 from statistics import median
 from time import perf_counter
 
@@ -26,8 +25,8 @@ from lanepaint_assets.evaluation.hypothesis_tests import (
     sign_flip_p_values,
 )
 from lanepaint_assets.evaluation.intervals import CONFIDENCE_LEVEL, RESAMPLES, bootstrap_intervals, clip_means
-from lanepaint_assets.evaluation.outcomes import PromptOutcome
 from lanepaint_assets.evaluation.statistics import CONTROL_PROMPT, EQUIVALENCE_MARGIN_M, summarize
+from lanepaint_assets_tests.unit.evaluation.outcome_rows import outcome
 
 NAME = "statistics_coverage"
 
@@ -234,43 +233,6 @@ def _promised_power(outcome: Outcome, rng: np.random.Generator, repetitions: int
 def _timed(prompts: int, clips: int) -> float:
     """Seconds of one `summarize`, of outcomes in which every metric was measured."""
     rng = np.random.default_rng(SEED)
-    first = PromptOutcome(
-        clip_id="",
-        camera="front",
-        prompt="",
-        is_control=False,
-        is_outdated=False,
-        driver="synthetic 1",
-        is_foundation_model=False,
-        samples=6,
-        painter="procedural 3",
-        engines="procedural, synthetic",
-        cpu_engines="",
-        edited_camera_only=False,
-        clip_grid="model_10hz",
-        original_min_ade_m=1.0,
-        min_ade_m=1.0,
-        change_min_ade_m=0.0,
-        change_mean_ade_m=0.0,
-        change_medoid_ade_m=0.0,
-        change_min_fde_m=0.0,
-        ade_between_arms_m=0.0,
-        lateral_shift_1s_m=0.0,
-        lateral_shift_3s_m=0.0,
-        lateral_shift_5s_m=0.0,
-        lateral_shift_6_4s_m=0.0,
-        speed_change_mps=0.0,
-        reasoning_changed_share=0.0,
-        off_lane_change=0.0,
-        noise_floor_ade_m=0.1,
-        noise_floor_lateral_3s_m=0.1,
-        null_same_seeds_ade_m=0.0,
-        judge_passed=None,
-        verified=None,
-        verification="not independently verified",
-        ego_quality="recorded",
-        projection_quality="calibrated",
-    )
     names = (
         "change_min_ade_m",
         "change_mean_ade_m",
@@ -289,11 +251,9 @@ def _timed(prompts: int, clips: int) -> float:
     for prompt in (CONTROL_PROMPT, *(f"prompt_{number:02d}" for number in range(prompts))):
         numbers = DEVIATION_M * normal(rng, (clips, len(names)))
         outcomes += [
-            replace(
-                first,
-                clip_id=f"clip-{clip:04d}",
-                prompt=prompt,
-                is_control=prompt == CONTROL_PROMPT,
+            outcome(
+                clip,
+                prompt,
                 # The judge turns down other clips of every prompt: no two populations are the same.
                 judge_passed=bool(rng.random() < 0.8),
                 **dict(zip(names, row, strict=True)),

@@ -288,8 +288,14 @@ def engine_reading(asset: str) -> EngineEntry | None:
     return next((entry for entry in ENGINES if any(found.asset == asset for found in entry.checkpoints)), None)
 
 
+def parse_label(label: str) -> tuple[str, str]:
+    """Name and version in an engine's label; a label of one word, as imported items have it, is a name alone."""
+    name, _, version = label.rpartition(" ")
+    return (name, version) if name else (version, "")
+
+
 def is_foundation_model(label: str) -> bool:
     """Whether an item's engine label names a foundation model; labels of imported items name none that is known."""
     # By name: an item keeps the label of the version that made it.
-    name = label.rpartition(" ")[0]
+    name, _ = parse_label(label)
     return any(entry.name == name and entry.family == "models" for entry in ENGINES)

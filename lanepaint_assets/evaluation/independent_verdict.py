@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from pydantic import BaseModel, ConfigDict
 
+from lanepaint_assets.engines import parse_label
 from lanepaint_assets.lanes.attributes import LaneStyle
 from lanepaint_assets.lanes.inspector import LaneInspector, RoadView, Verdict
 
@@ -52,7 +53,7 @@ def refined_by(first_frame_engine: str | None) -> str | None:
     None for labels that name no inspector: such a first frame was imported.
     """
     inspector = (first_frame_engine or "").partition(" + ")[2]
-    return inspector.rpartition(" ")[0] or None
+    return parse_label(inspector)[0] or None
 
 
 def judge_video(

@@ -14,6 +14,7 @@ import numpy as np
 
 from lanepaint_assets.chunk_reader import ChunkReader, Edit
 from lanepaint_assets.evaluation.independent_verdict import NOT_VERIFIED
+from lanepaint_assets.evaluation.quality_steps import QUALITY_SUFFIX
 from lanepaint_assets.evaluation.report_lineage import CLIP_ASSETS, ITEM_ASSETS, ReportRows
 from lanepaint_assets.evaluation.results import InferenceResult
 from lanepaint_assets.evaluation.video_quality import QualityRecord
@@ -32,10 +33,8 @@ from lanepaint_assets.rendering.report_content import (
 from lanepaint_assets.rendering.report_pictures import road_before_above_after, thumbnail
 from lanepaint_assets.rendering.scene import EngineLabel
 from lanepaint_assets.store.errors import StoreError
-from lanepaint_assets.store.manifest import ItemRow
 
 PREVIEW_SUFFIX = "_comparison_preview.mp4"
-QUALITY_SUFFIX = "_quality.json"
 REFINEMENT_FILE = "refinement.json"
 BEFORE_AFTER_FILE = "before_after.png"
 ATTEMPT_WIDTH_PX = 320
@@ -58,7 +57,6 @@ class ReadItem:
 
     section: ItemSection
     edit: Edit
-    row: ItemRow | None
     result: InferenceResult | None
     engines: tuple[EngineLabel, ...]
 
@@ -147,14 +145,14 @@ class _ItemReader:
         )
         if row is None or not row.has_result:
             reason = "not made yet" if row is None else row.reason or row.status
-            return ReadItem(replace(head, reasons=(reason,)), self.edit, row, None, self._engines(None))
+            return ReadItem(replace(head, reasons=(reason,)), self.edit, None, self._engines(None))
         try:
             result = InferenceResult.from_json(self.store.read_bytes(row, f"{self.stem}_inference.json"))
         except (StoreError, ValueError) as error:
             reason = f"{_first_line(error)}; materialize edited_trajectories of the chunk again"
-            return ReadItem(replace(head, reasons=(reason,)), self.edit, row, None, self._engines(None))
+            return ReadItem(replace(head, reasons=(reason,)), self.edit, None, self._engines(None))
         section = self._shown(replace(head, status="ok" if row.status == "ok" else "outdated"), result, pictures)
-        return ReadItem(section, self.edit, row, result, self._engines(result))
+        return ReadItem(section, self.edit, result, self._engines(result))
 
     def _shown(self, head: ItemSection, result: InferenceResult, pictures: Pictures) -> ItemSection:
         after, between = result.edited_accuracy, result.divergence
@@ -190,11 +188,7 @@ class _ItemReader:
         return replace(section, reasons=tuple(reason for reason in reasons if reason))
 
     def _engines(self, result: InferenceResult | None) -> tuple[EngineLabel, ...]:
-        drove = None
-        if result is not None:
-            driver = result.driver
-            drove = EngineLabel("driver", driver.name, driver.version, driver.is_foundation_model)
-        return self.rows.engines(self.key, self.edit, drove)
+        return self.rows.engines(self.key, self.edit, None if result is None else result.driver.label)
 
     def _with_video(self, section: ItemSection, has_room: bool) -> tuple[ItemSection, str | None]:
         row = self.rows.row("trajectory_videos", self.key)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS, list_checkpoint
 from lanepaint_assets.chunk_reader import ChunkReader, Edit
-from lanepaint_assets.engines import ENGINES, Role, is_foundation_model
+from lanepaint_assets.engines import ENGINES, Role, is_foundation_model, parse_label
 from lanepaint_assets.store.manifest import ItemRow, Manifest
 
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ def _label(role: str, text: str | None) -> EngineLabel | None:
 
     if text is None:
         return None
-    name, _, version = text.rpartition(" ")
-    return EngineLabel(role, name or version, version if name else "", is_foundation_model(text))
+    return EngineLabel(role, *parse_label(text), is_foundation_model(text))
 
 
 def deciding_settings(reader: ChunkReader) -> dict[str, str]:

@@ -25,6 +25,7 @@ from lanepaint_assets.evaluation.metrics import (
 from lanepaint_assets.evaluation.off_lane import EgoLane, NoLaneError, OffLane, off_lane
 from lanepaint_assets.evaluation.reasoning import ReasoningDifference, reasoning_difference
 from lanepaint_assets.rendering.cameras import CameraQuality
+from lanepaint_assets.rendering.scene import EngineLabel
 
 Float = NDArray[np.float64]
 
@@ -177,6 +178,11 @@ class DriverStamp(_Record):
     def text(self) -> str:
         """`alpamayo 1 (model=r1, ..., 4 cameras)`: drivers of different texts are different drivers."""
         return f"{self.name} {self.version}" + (f" ({self.setup})" if self.setup else "")
+
+    @property
+    def label(self) -> EngineLabel:
+        """As pictures and pages name it."""
+        return EngineLabel("driver", self.name, self.text.removeprefix(f"{self.name} "), self.is_foundation_model)
 
 
 class TemporalConfig(_Record):

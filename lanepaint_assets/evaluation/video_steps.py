@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lanepaint_assets.chunk_reader import ChunkReader, Edit
-from lanepaint_assets.engines import is_foundation_model
+from lanepaint_assets.engines import is_foundation_model, parse_label
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.store.fingerprint import fingerprint
 from lanepaint_assets.store.items import ItemError, ItemOutput, ItemTask, PartitionOutcome, run_items
@@ -139,8 +139,7 @@ def edit_engines(edited: ItemRow, driver: DriverStamp, edit: Edit) -> tuple[Engi
     """The engines that had a part in one item: its driver, and its painter unless nothing was painted."""
     from lanepaint_assets.rendering.scene import EngineLabel
 
-    drove = EngineLabel("driver", driver.name, driver.version, driver.is_foundation_model)
     if edit.prompt.kind == "roundtrip" or edited.engine is None:
-        return (drove,)
-    name, _, version = edited.engine.rpartition(" ")
-    return (EngineLabel("painter", name, version, is_foundation_model(edited.engine)), drove)
+        return (driver.label,)
+    painted = EngineLabel("painter", *parse_label(edited.engine), is_foundation_model(edited.engine))
+    return (painted, driver.label)

@@ -8,8 +8,9 @@ from typing import get_args
 
 import pytest
 
+import lanepaint_assets_tests.torchvision_ops  # noqa: F401
 from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
-from lanepaint_assets.engines import ENGINES, EngineEntry, Role, chosen_engine, is_foundation_model
+from lanepaint_assets.engines import ENGINES, EngineEntry, Role, chosen_engine, is_foundation_model, parse_label
 from lanepaint_assets.settings import Settings, SettingsError
 
 METHODS: dict[str, tuple[str, ...]] = {
@@ -95,3 +96,10 @@ def test_labels_tell_cpu_engines_from_foundation_models() -> None:
     for entry in ENGINES:
         assert is_foundation_model(entry.label) == (entry.family == "models")
     assert not is_foundation_model("imported")
+
+
+def test_a_label_is_a_name_and_a_version_or_a_name_alone() -> None:
+    assert parse_label("qwen2_5_vl 1") == ("qwen2_5_vl", "1")
+    assert parse_label("imported") == ("imported", "")
+    assert parse_label("") == ("", "")
+    assert is_foundation_model("sam2 0.9"), "an item keeps the label of the version that made it"
