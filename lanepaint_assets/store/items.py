@@ -9,7 +9,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,6 +55,7 @@ class ItemTask:
         selected: False where this run was told to leave the item alone; a standing result is reused all the same.
         blocked: why the item cannot be made (its upstream item failed); it becomes a failed row without computing.
         engine: engine and version that would make it.
+        facts: what is known of it beforehand; its row holds them, a failed one too.
     """
 
     key: str
@@ -62,6 +63,7 @@ class ItemTask:
     selected: bool = True
     blocked: str | None = None
     engine: str | None = None
+    facts: Mapping[str, JsonValue] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def run_items(
     scratch: Path | None = None,
     progress: Progress | None = None,
 ) -> PartitionOutcome:
-    """Bring a partition to what `tasks` ask for, doing no work twice (DESIGN part 5).
+    """Bring a partition to what `tasks` ask for, doing no work twice (ARCHITECTURE, "The store").
 
     Rows that no task names become `retired`, unselected rows of another fingerprint `outdated`; files of both stay.
     Every finished item enters the manifest at once, so a killed run loses at most the items it was working on.
@@ -328,7 +330,7 @@ class _Run:
                 key=task.key,
                 fingerprint=task.fingerprint,
                 status="ok",
-                facts=output.facts,
+                facts={**task.facts, **output.facts},
                 timings_s={"total": time.monotonic() - started, **output.timings_s},
                 run_id=self.run_id,
                 engine=task.engine,
@@ -353,6 +355,7 @@ class _Run:
             fingerprint=task.fingerprint,
             status="failed",
             reason=reason[:_LONGEST_REASON] or "no reason was given",
+            facts=dict(task.facts),
             timings_s={"total": seconds},
             run_id=self.run_id,
             engine=task.engine,
