@@ -8,13 +8,18 @@ weights needs a row in `_MODELS`; without one its terms count as unknown.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-LICENCES_VERSION = "1"
+if TYPE_CHECKING:
+    from lanepaint_assets.clips.records import SourceKind
 
-SourceKind = Literal["sample_drive", "physical_ai_av", "own_files"]
+LICENCES_VERSION = "2"
+
+# What measures the likeness of pictures by learnt features: no engine, but weights that have terms too.
+LPIPS = "lpips"
+
 Limits = Literal["videos", "results"]
 
 
@@ -158,8 +163,19 @@ _MODELS: dict[str, tuple[LicenceNote, ...]] = {
             ),
         ),
     ),
+    LPIPS: (
+        LicenceNote(
+            "LPIPS with AlexNet",
+            "Apache-2.0 (torchmetrics)",
+            "BSD-2-Clause (LPIPS), BSD-3-Clause (torchvision's AlexNet)",
+            Strictness.PERMISSIVE,
+            "LICENSE of richzhang/PerceptualSimilarity and of pytorch/vision",
+            "results",
+            remark="torchvision leaves it to its users whether the pictures that AlexNet learnt from bind the weights.",
+        ),
+    ),
 }
-"""Terms of every engine that reads weights, by the engine's name."""
+"""Terms of everything that reads weights, by the engine's name."""
 
 _OWN_ENGINES = frozenset({"classical", "procedural", "measured", "lane_follow", "constant_velocity"})
 
@@ -169,18 +185,21 @@ def source_licence(kind: SourceKind) -> LicenceNote:
     return _SOURCES[kind]
 
 
-def engine_licences(names: Iterable[str], drivers: Iterable[str] = ()) -> tuple[LicenceNote, ...]:
+def engine_licences(makers: Iterable[str], answering: Iterable[str] = ()) -> tuple[LicenceNote, ...]:
     """The terms of the engines that had a part in something.
 
     Args:
-        names: of all of them, as rows carry them, without versions.
-        drivers: those among them that only answer, and put nothing into a video.
+        makers: of what is seen in a video, by name as rows carry it, without version.
+        answering: those that drove, judged or measured. They put nothing into a video unless they are makers too.
 
     Returns:
         One note a model; this project's own engines share one. Engines that nobody described are unknown.
     """
-    wanted, answering = sorted(set(names)), set(drivers)
-    notes = [note for name in wanted for note in _MODELS.get(name, ())]
+    made = set(makers)
+    wanted = sorted(made | set(answering))
+    notes = [
+        note if name in made else replace(note, limits="results") for name in wanted for note in _MODELS.get(name, ())
+    ]
     own = [name for name in wanted if name in _OWN_ENGINES]
     if own:
         notes.append(
@@ -195,7 +214,7 @@ def engine_licences(names: Iterable[str], drivers: Iterable[str] = ()) -> tuple[
             None,
             Strictness.UNKNOWN,
             "nobody: its terms are not among those that LanePaint knows",
-            "results" if name in answering else "videos",
+            "videos" if name in made else "results",
         )
         for name in wanted
         if name not in _MODELS and name not in _OWN_ENGINES
@@ -203,12 +222,6 @@ def engine_licences(names: Iterable[str], drivers: Iterable[str] = ()) -> tuple[
     return tuple(notes)
 
 
-def strictest(notes: Iterable[LicenceNote], limits: Limits | None = None) -> LicenceNote | None:
-    """The note whose terms win, the first of equals; None where there is none.
-
-    Args:
-        notes: of all inputs.
-        limits: `videos` looks only at what has a part in the edited videos; None at everything.
-    """
-    counted = [note for note in notes if limits is None or note.limits == limits]
-    return max(counted, key=lambda note: note.strictness, default=None)
+def strictest(notes: Iterable[LicenceNote]) -> LicenceNote | None:
+    """The note whose terms win, the first of equals; None where there is none."""
+    return max(notes, key=lambda note: note.strictness, default=None)

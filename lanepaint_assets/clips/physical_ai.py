@@ -23,6 +23,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,9 @@ from numpy.typing import NDArray
 
 from lanepaint_assets.clips.egomotion import Egomotion
 from lanepaint_assets.clips.file_tree import FileTree
-from lanepaint_assets.clips.records import ClipRef, flat_clip_id
-from lanepaint_assets.clips.sources import ChunkListing, ClipSourceError
+from lanepaint_assets.clips.mirror_files import Companions, MirrorFiles, clip_etag
+from lanepaint_assets.clips.records import ClipRef, SourceKind, flat_clip_id
+from lanepaint_assets.clips.sources import ChunkListing, ClipSourceError, ListedClips
 from lanepaint_assets.rendering.cameras import FThetaLens, RigCamera
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ _PRESENCE_FILES = ("metadata/feature_presence.parquet", "metadata/sensor_presenc
 
 _REVISION = re.compile(r"^[0-9a-f]{40}$")
 _PLAIN_ID = re.compile(r"^[A-Za-z0-9_-]+$")
+
+# What a clip is read with beside its video, once a chunk for all of its clips.
+_CALIBRATION = ("camera_intrinsics", "sensor_extrinsics")
 
 # Between the chunk's zip and the member in a clip's uri, as in Java archives.
 _MEMBER_MARK = "!/"
@@ -83,7 +88,8 @@ class PhysicalAISource:
     """A mirror of the data set: one chunk a data set chunk, limited to the configured cameras and to valid clips.
 
     Chunks whose camera zip is not in the mirror are left out, so a partial download works. A clip's etag is its size
-    and the checksum in the zip.
+    and the checksum in the zip, and those of what it is read with: times, ego motion, calibration. One that arrives
+    later or is replaced makes it another clip. Calibration is one file a chunk, which changes all of its clips.
     """
 
     def __init__(self, address: str, mirror: Path, cameras: Sequence[str]) -> None:
@@ -91,12 +97,23 @@ class PhysicalAISource:
         self._mirror = mirror
         self._cameras = tuple(dict.fromkeys(cameras))
         self._cache: tempfile.TemporaryDirectory[str] | None = None
+        # Where the data set's own tables were when they were read, and which files they were.
+        self._index: tuple[Path, tuple[tuple[int, int, int], ...]] | None = None
+        self._files = MirrorFiles()
 
     @property
     def address(self) -> str:
         return self._address
 
+    @property
+    def kind(self) -> SourceKind:
+        # Imported here: writing drives takes more than reading them.
+        from lanepaint_assets.clips.sample_drive.write import MARKER
+
+        return "sample_drive" if (self._mirror / MARKER).is_file() else "physical_ai_av"
+
     def chunks(self) -> Iterator[ChunkListing]:
+        self._look_for_another_index()
         index = self._data_set.clip_index
         valid = index[index["clip_is_valid"].astype(bool)] if "clip_is_valid" in index.columns else index
         unknown = [camera for camera in self._cameras if camera not in self._all_cameras]
@@ -108,7 +125,7 @@ class PhysicalAISource:
         for chunk in sorted(int(number) for number in valid["chunk"].unique()):
             if any(self._has_archive(chunk, camera) for camera in self._cameras):
                 clip_ids = sorted(str(clip) for clip in valid.index[valid["chunk"] == chunk])
-                yield ChunkListing(f"chunk_{chunk:04d}", partial(self._clips, chunk, clip_ids))
+                yield ChunkListing(f"chunk_{chunk:04d}", partial(self._listed, chunk, clip_ids))
 
     @contextmanager
     def open_video(self, ref: ClipRef) -> Iterator[Path]:
@@ -168,11 +185,13 @@ class PhysicalAISource:
         )
 
     def current_ref(self, ref: ClipRef) -> ClipRef | None:
-        archive_path, _, member = ref.uri.partition(_MEMBER_MARK)
-        found = self._members(archive_path).get(member)
-        if found is None:
+        original = self._original_id(ref.clip_id)
+        if original is None or ref.camera not in self._all_cameras:
             return None
-        return ref.model_copy(update={"size": found.file_size, "etag": _etag(found)})
+        archive = ref.uri.partition(_MEMBER_MARK)[0]
+        members = self._files.members(self._mirror / archive)
+        companions = self._companions(int(self._data_set.get_clip_chunk(original)))
+        return self._ref(original, ref.camera, archive, members, companions)
 
     def sibling_cameras(self, clip_id: str) -> tuple[ClipRef, ...]:
         original = self._original_id(clip_id)
@@ -196,6 +215,17 @@ class PhysicalAISource:
             return _offline_interface(cache, revision)
         except (OSError, ValueError, KeyError) as error:
             raise ClipSourceError(f"the PhysicalAI-AV mirror {self._address!r} cannot be read: {error}") from error
+
+    def _look_for_another_index(self) -> None:
+        """Forget what the data set's own tables said where they were replaced: a code server lives for weeks."""
+        # A Hugging Face cache may have been given a newer snapshot.
+        mirror = find_mirror(FileTree.at(self._address)) or self._mirror
+        states = [(mirror / name).stat() for name in (*_REQUIRED_FILES, *_PRESENCE_FILES) if (mirror / name).is_file()]
+        index = (mirror, tuple((state.st_ino, state.st_size, state.st_mtime_ns) for state in states))
+        if index != self._index:
+            self._mirror, self._index = index[0], index
+            for held in ("_data_set", "_all_cameras", "_original_ids"):
+                self.__dict__.pop(held, None)
 
     @cached_property
     def _all_cameras(self) -> tuple[str, ...]:
@@ -226,47 +256,71 @@ class PhysicalAISource:
         archive: str = self._data_set.features.get_chunk_feature_filename(chunk, camera)
         return (self._mirror / archive).is_file()
 
-    def _clips(self, chunk: int, clip_ids: Sequence[str]) -> tuple[ClipRef, ...]:
+    def _listed(self, chunk: int, clip_ids: Sequence[str]) -> ListedClips:
         refs = [ref for camera in self._cameras for ref in self._refs(chunk, camera, clip_ids)]
-        return tuple(sorted(refs, key=lambda ref: ref.item_key))
+        return ListedClips(tuple(sorted(refs, key=lambda ref: ref.item_key)), self._touched(chunk))
+
+    def _touched(self, chunk: int) -> datetime | None:
+        """When the newest file of the chunk's cameras, ego motion and calibration got where it is."""
+        features = self._data_set.features
+        named = [name for name in (*self._cameras, "egomotion", *_CALIBRATION) if name in features.ALL]
+        paths = [self._mirror / features.get_chunk_feature_filename(chunk, name) for name in named]
+        times = [path.stat().st_ctime for path in paths if path.is_file()]
+        return datetime.fromtimestamp(max(times), UTC) if times else None
 
     def _refs(self, chunk: int, camera: str, clip_ids: Sequence[str]) -> Iterator[ClipRef]:
         """The videos of one camera in one chunk; none where the camera or its zip is not in the mirror."""
         if camera not in self._all_cameras:
             return
         archive = self._data_set.features.get_chunk_feature_filename(chunk, camera)
-        members = self._members(archive)
+        members = self._files.members(self._mirror / archive)
+        companions = self._companions(chunk)
         for clip_id in clip_ids:
-            member = self._data_set.features.get_clip_files_in_zip(clip_id, camera)["video"]
-            found = members.get(member)
+            found = self._ref(clip_id, camera, archive, members, companions)
             if found is not None:
-                yield ClipRef(
-                    clip_id=_plain_id(clip_id),
-                    camera=camera,
-                    uri=f"{archive}{_MEMBER_MARK}{member}",
-                    size=found.file_size,
-                    etag=_etag(found),
-                )
+                yield found
 
-    def _members(self, archive: str) -> dict[str, zipfile.ZipInfo]:
-        path = self._mirror / archive
-        if not path.is_file():
-            return {}
-        try:
-            with zipfile.ZipFile(path) as opened:
-                return {info.filename: info for info in opened.infolist()}
-        except (OSError, zipfile.BadZipFile) as error:
-            raise ClipSourceError(f"{path} is not a readable zip ({error}); download this chunk again") from error
+    def _companions(self, chunk: int) -> Companions:
+        features = self._data_set.features
+        files = {
+            feature: self._mirror / features.get_chunk_feature_filename(chunk, feature)
+            for feature in ("egomotion", *_CALIBRATION)
+            if feature in features.ALL
+        }
+        return self._files.companions(files.pop("egomotion", None), files)
+
+    def _ref(
+        self, clip_id: str, camera: str, archive: str, members: dict[str, zipfile.ZipInfo], companions: Companions
+    ) -> ClipRef | None:
+        """One video, by the data set's own clip id; None where the zip of these members does not hold it."""
+        member = self._member_name(clip_id, camera, "video")
+        found = members.get(member)
+        if found is None:
+            return None
+        timestamps = members.get(self._member_name(clip_id, camera, "frame_timestamps"))
+        egomotion = self._member_name(clip_id, "egomotion", "egomotion") if companions.egomotion else ""
+        return ClipRef(
+            clip_id=_plain_id(clip_id),
+            camera=camera,
+            uri=f"{archive}{_MEMBER_MARK}{member}",
+            size=found.file_size,
+            etag=clip_etag(found, timestamps, companions, egomotion),
+        )
+
+    def _member_name(self, clip_id: str, feature: str, member: str) -> str:
+        """What a clip's file is called in a feature's zip; a name that no zip has where there is no such file."""
+        name: str = self._data_set.features.get_clip_files_in_zip(clip_id, feature).get(member, "")
+        return name
 
     def _member_table(self, ref: ClipRef, feature: str, member: str) -> pd.DataFrame | None:
         original = self._original_id(ref.clip_id)
         if original is None:
             return None
-        name = self._data_set.features.get_clip_files_in_zip(original, feature).get(member)
+        name = self._member_name(original, feature, member)
         archive = self._mirror / self._data_set.features.get_chunk_feature_filename(
             int(self._data_set.get_clip_chunk(original)), feature
         )
-        if name is None or not archive.is_file():
+        if not archive.is_file():
             return None
         try:
             with zipfile.ZipFile(archive) as opened:
@@ -327,10 +381,6 @@ def _snapshot(cache: Path) -> Path:
             f"the Hugging Face cache {str(cache)!r} holds no snapshot of the data set; download it again"
         )
     return max(found, key=lambda folder: (folder.stat().st_mtime_ns, folder.name))
-
-
-def _etag(info: zipfile.ZipInfo) -> str:
-    return f"{info.file_size}-{info.CRC:08x}"
 
 
 def _plain_id(clip_id: str) -> str:

@@ -6,6 +6,11 @@ import dagster as dg
 import pandas as pd
 
 from lanepaint_assets.engines import chosen_engine
+from lanepaint_assets.evaluation.checks import (
+    EDITED_TRAJECTORY_CHECKS,
+    ORIGINAL_TRAJECTORY_CHECKS,
+    video_quality_checks,
+)
 from lanepaint_assets.evaluation.leaderboard_steps import (
     LEADERBOARD_PAGE,
     LEADERBOARD_TABLE,
@@ -26,11 +31,11 @@ from lanepaint_assets.evaluation.trajectory_steps import (
     make_original_trajectories,
 )
 from lanepaint_assets.evaluation.video_steps import TRAJECTORY_VIDEOS_VERSION, make_trajectory_videos
+from lanepaint_assets.item_checks import check_specs
 from lanepaint_assets.materialization import (
     PromptSelection,
     as_result,
     clear_failures,
-    item_checks,
     run_name,
     table_value,
 )
@@ -46,6 +51,7 @@ OWNERS = ["team:evaluation"]
 def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """The assets of this stage; the driver chosen in the settings enters the code versions."""
     driver = chosen_engine(settings, "driver")
+    quality_checks = video_quality_checks(settings)
 
     @dg.asset(
         partitions_def=CLIP_CHUNK,
@@ -54,7 +60,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"json", driver.name},
         deps=["raw_clips", "alpamayo_checkpoint"],
         code_version=f"{driver.label}/{ORIGINAL_TRAJECTORIES_VERSION}",
-        check_specs=item_checks("original_trajectories"),
+        check_specs=check_specs("original_trajectories", ORIGINAL_TRAJECTORY_CHECKS),
         description="What the driver plans on the unedited clip, and the null arms: once a clip, for all prompts.",
     )
     def original_trajectories(
@@ -63,7 +69,14 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         run = run_name(context)
         with clear_failures():
             outcome = make_original_trajectories(platform, context.partition_key, run)
-        return as_result(platform, "original_trajectories", outcome, run=run, engines=[driver.label])
+        return as_result(
+            platform,
+            "original_trajectories",
+            outcome,
+            run=run,
+            checks=ORIGINAL_TRAJECTORY_CHECKS,
+            engines=[driver.label],
+        )
 
     @dg.asset(
         partitions_def=CLIP_CHUNK,
@@ -72,10 +85,10 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"json", driver.name},
         deps=["edited_videos", "original_trajectories", "alpamayo_checkpoint"],
         code_version=f"{driver.label}/{EDITED_TRAJECTORIES_VERSION}",
-        check_specs=item_checks("edited_trajectories"),
+        check_specs=check_specs("edited_trajectories", EDITED_TRAJECTORY_CHECKS),
         description=(
             "What the driver plans on each edited clip: minADE of both arms, distance between them, signed lateral "
-            "shift (spec 10)."
+            "shift."
         ),
     )
     def edited_trajectories(
@@ -84,7 +97,9 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         run = run_name(context)
         with clear_failures():
             outcome = make_edited_trajectories(platform, context.partition_key, run, config.prompts)
-        return as_result(platform, "edited_trajectories", outcome, run=run, engines=[driver.label])
+        return as_result(
+            platform, "edited_trajectories", outcome, run=run, checks=EDITED_TRAJECTORY_CHECKS, engines=[driver.label]
+        )
 
     @dg.asset(
         partitions_def=CLIP_CHUNK,
@@ -93,7 +108,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"json"},
         deps=["edited_videos", "first_frames", "vp_inputs", "raw_clips", "qwen_vl_checkpoint"],
         code_version=VIDEO_QUALITY_VERSION,
-        check_specs=item_checks("video_quality"),
+        check_specs=check_specs("video_quality", quality_checks),
         description=(
             "How good each edited video is inside and outside the painted region, whether its paint moves as the road "
             "does, and what an inspector says that did not refine it. A CPU step."
@@ -107,7 +122,9 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             outcome = make_video_quality(platform, context.partition_key, run, config.prompts)
         engines = sorted({row.engine for row in outcome.rows if row.engine is not None})
         figures = {name: dg.MetadataValue.float(value) for name, value in mean_figures(outcome).items()}
-        return as_result(platform, "video_quality", outcome, run=run, engines=engines, extra=figures)
+        return as_result(
+            platform, "video_quality", outcome, run=run, checks=quality_checks, engines=engines, extra=figures
+        )
 
     @dg.asset(
         partitions_def=CLIP_CHUNK,
@@ -116,8 +133,8 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"video"},
         deps=["edited_trajectories", "edited_videos"],
         code_version=TRAJECTORY_VIDEOS_VERSION,
-        check_specs=item_checks("trajectory_videos"),
-        description="Overlay and side-by-side comparison of each edited clip with both plans (spec 11). A CPU step.",
+        check_specs=check_specs("trajectory_videos"),
+        description="Overlay and side-by-side comparison of each edited clip with both plans. A CPU step.",
     )
     def trajectory_videos(
         context: dg.AssetExecutionContext, config: PromptSelection, platform: dg.ResourceParam[Platform]
@@ -134,7 +151,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"html", "parquet"},
         deps=["edited_trajectories", "trajectory_videos", "video_quality"],
         code_version=TRAJECTORY_REPORTS_VERSION,
-        check_specs=item_checks("trajectory_reports"),
+        check_specs=check_specs("trajectory_reports"),
         description="One self-contained HTML page, one text and one Parquet table over all items of the chunk.",
     )
     def trajectory_reports(
@@ -161,7 +178,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"html", "parquet"},
         deps=[dg.AssetDep("trajectory_reports", partition_mapping=dg.AllPartitionMapping())],
         code_version=PROMPT_LEADERBOARD_VERSION,
-        check_specs=item_checks("prompt_leaderboard"),
+        check_specs=check_specs("prompt_leaderboard", partitions=None),
         description="Every prompt against the original and against the control prompt, paired, over all chunks.",
     )
     def prompt_leaderboard(

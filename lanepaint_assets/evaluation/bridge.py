@@ -102,7 +102,7 @@ def find_t0(grid_timestamps_us: NDArray[np.int64], ego_span_us: tuple[int, int])
     Raises:
         BridgeError: fewer than four grid frames lie up to the last time of the ego motion, or none inside it.
 
-    Source: DESIGN part 6, driver frames.
+    Source: ARCHITECTURE, "Time, pictures and seeds".
     """
     times = np.asarray(grid_timestamps_us, dtype=np.int64)
     first, last = ego_span_us
@@ -138,7 +138,7 @@ def driver_timestamps_us(grid_timestamps_us: NDArray[np.int64], moment: Moment) 
 
 
 def history_times_us(t0_us: int) -> NDArray[np.int64]:
-    """(16,) int64: t0 - 1.5 s ... t0, every 0.1 s, whatever the frame grid (DESIGN part 6: ego is always 10 Hz)."""
+    """(16,) int64: t0 - 1.5 s ... t0, every 0.1 s, whatever the frame grid (ego motion is always 10 Hz)."""
     return t0_us + STEP_US * np.arange(1 - HISTORY_STEPS, 1, dtype=np.int64)
 
 
@@ -234,7 +234,7 @@ def replace_camera(
     Raises:
         BridgeError: the driver does not see the camera, or the edited video lacks one of the moment's four times.
 
-    Source: spec 10, temporal alignment and frame replacement; by timestamp instead of by position (DESIGN part 6).
+    Source: spec 10, temporal alignment and frame replacement; by timestamp instead of by position.
     """
     _refuse_unseen(camera, tuple(moment.frames))
     if len(edited_frames) != len(edited_timestamps_us):
@@ -278,7 +278,7 @@ def cameras_shown(driver: Driver, edited_camera: str, edited_camera_only: bool) 
 
 
 def resize_bilinear(frames: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Resize (N, H, W, 3) to (N, height, width, 3), bilinear, mapping (x + 0.5) s - 0.5 (DESIGN part 6).
+    """Resize (N, H, W, 3) to (N, height, width, 3), bilinear, mapping (x + 0.5) s - 0.5.
 
     Frames that already have the size are returned as they are, bit for bit.
     """

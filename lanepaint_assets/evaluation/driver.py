@@ -21,10 +21,13 @@ HISTORY_STEPS = 16
 FUTURE_STEPS = 64
 STEP_S = 0.1
 
+# What `ask` says of an answer with NaN or infinity; the asset check looks for it among the reasons of failed items.
+NOT_FINITE = "gave positions that are not finite"
+
 
 @dataclass(frozen=True)
 class DriverInput:
-    """One moment of driving (DESIGN part 6).
+    """One moment of driving (ARCHITECTURE, "Time, pictures and seeds").
 
     Attributes:
         frames: camera name to (4, H, W, 3) sRGB uint8, oldest first, the last one at t0.
@@ -116,7 +119,7 @@ def ask(driver: Driver, moment: DriverInput, seeds: tuple[int, ...]) -> DriverOu
     if broken.any():
         sample, step = (int(number[0]) for number in np.nonzero(broken))
         raise DriverError(
-            f"{label} gave positions that are not finite: {int(broken.sum())} of {broken.size}, the first in sample "
+            f"{label} {NOT_FINITE}: {int(broken.sum())} of {broken.size}, the first in sample "
             f"{sample} at {STEP_S * (step + 1):.1f} s. Materialize the item again; if it stays, the model's numbers "
             "overflow on this device: run it on another one, or leave this clip out of the study"
         )

@@ -23,7 +23,7 @@ class DriverStudy:
     Attributes:
         driver, is_foundation_model: who answered.
         clips, edits, controls: in the study.
-        samples, clip_grids, painters: all that occur; more than one is a mixture, and `warnings` say so.
+        samples, clip_grids, study_seeds, painters: all that occur; more than one is a mixture, and `warnings` say so.
         cpu_engines: engines without a foundation model that had a part.
         noise_floor_lateral_3s_m, noise_floor_ade_m: means over clips of what other seeds alone do.
         null_same_seeds_ade_m: the largest distance that the same seeds gave; 0 for a deterministic driver.
@@ -39,6 +39,7 @@ class DriverStudy:
     controls: int
     samples: tuple[int, ...]
     clip_grids: tuple[str, ...]
+    study_seeds: tuple[int, ...]
     painters: tuple[str, ...]
     cpu_engines: tuple[str, ...]
     noise_floor_lateral_3s_m: float | None
@@ -64,6 +65,7 @@ def driver_study(outcomes: Sequence[PromptOutcome]) -> DriverStudy:
     edits = [outcome for outcome in current if not outcome.is_control]
     samples = tuple(sorted({outcome.samples for outcome in current}))
     grids = tuple(sorted({outcome.clip_grid for outcome in current}))
+    seeds = tuple(sorted({outcome.study_seed for outcome in current}))
     painters = tuple(sorted({outcome.painter for outcome in current if outcome.painter is not None}))
     cpu_engines = tuple(sorted({name for outcome in current for name in outcome.cpu_engines.split(", ") if name}))
     floors = [outcome.null_same_seeds_ade_m for outcome in current if outcome.null_same_seeds_ade_m is not None]
@@ -77,6 +79,7 @@ def driver_study(outcomes: Sequence[PromptOutcome]) -> DriverStudy:
     mixtures: tuple[tuple[str, tuple[object, ...]], ...] = (
         ("numbers of samples", samples),
         ("frame grids", grids),
+        ("study seeds", seeds),
         ("video painters", painters),
         ("cameras of the driver", modes),
     )
@@ -106,6 +109,7 @@ def driver_study(outcomes: Sequence[PromptOutcome]) -> DriverStudy:
         controls=len(current) - len(edits),
         samples=samples,
         clip_grids=grids,
+        study_seeds=seeds,
         painters=painters,
         cpu_engines=cpu_engines,
         noise_floor_lateral_3s_m=_clip_mean(current, "noise_floor_lateral_3s_m"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lanepaint_assets.evaluation.report_lineage import source_kind
+from lanepaint_assets.evaluation.report_lineage import wording
 from lanepaint_assets.evaluation.report_steps import METRICS_FILE
 from lanepaint_assets.licences import LICENCES_VERSION
 from lanepaint_assets.platform import Platform
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lanepaint_assets.rendering.leaderboard import ChunkNote, DriverBoard, Leaderboard
 
 # Raise when the statistics or the page change.
-PROMPT_LEADERBOARD_VERSION = "2"
+PROMPT_LEADERBOARD_VERSION = "3"
 
 LEADERBOARD_TABLE = "leaderboard.parquet"
 LEADERBOARD_PAGE = "leaderboard.html"
@@ -55,7 +55,8 @@ def make_prompt_leaderboard(platform: Platform, run_id: str) -> PartitionOutcome
         fingerprint=fingerprint(
             asset="prompt_leaderboard",
             item_key=CHUNK_ROW,
-            upstream={**{chunk: row.fingerprint for chunk, row in reports.items()}, **left_out},
+            upstream={chunk: row.fingerprint for chunk, row in reports.items()}
+            | {chunk: wording(reason) for chunk, reason in left_out.items()},
             engine=None,
             params={"algorithm": PROMPT_LEADERBOARD_VERSION, "licences": LICENCES_VERSION},
         ),
@@ -79,7 +80,7 @@ def make_prompt_leaderboard(platform: Platform, run_id: str) -> PartitionOutcome
             outcomes += found
             notes.append(ChunkNote(chunk, len(found), row.run_id, row.fingerprint))
         summary = summarize(outcomes)
-        board = _leaderboard(summary, tuple(notes), missing, _licences(platform, notes, outcomes), run_id)
+        board = _leaderboard(summary, tuple(notes), missing, _licences(outcomes), run_id)
         lines_table(summary).to_parquet(folder / LEADERBOARD_TABLE, index=False)
         document = {"chunks": [note.chunk for note in notes], "left_out": missing, **asdict(summary)}
         (folder / "leaderboard.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
@@ -141,6 +142,7 @@ def _facts(study: DriverStudy) -> tuple[tuple[str, str], ...]:
         ("edits and controls", f"{study.edits} + {study.controls}"),
         ("samples", ", ".join(map(str, study.samples))),
         ("frame grid", ", ".join(study.clip_grids)),
+        ("study seed", ", ".join(map(str, study.study_seeds))),
         ("painter", ", ".join(study.painters)),
     ]
     if study.noise_floor_lateral_3s_m is not None:
@@ -155,17 +157,18 @@ def _facts(study: DriverStudy) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in facts if value)
 
 
-def _licences(
-    platform: Platform, chunks: Iterable[ChunkNote], outcomes: Iterable[PromptOutcome]
-) -> tuple[LicenceNote, ...]:
-    """The terms of the clips of all chunks and of all engines that had a part in any edit."""
+def _licences(outcomes: Iterable[PromptOutcome]) -> tuple[LicenceNote, ...]:
+    """The terms of all clips and of all engines that had a part in any edit, or that drove, judged or measured."""
     from lanepaint_assets.licences import engine_licences, source_licence
 
-    kinds = sorted({source_kind(platform.store.chunk(note.chunk).source) for note in chunks})
-    engines = {(outcome.engines, outcome.driver) for outcome in outcomes}
-    names = {name for listed, _ in engines for name in listed.split(", ") if name}
-    drivers = {driver.partition(" ")[0] for _, driver in engines}
-    return (*(source_licence(kind) for kind in kinds), *engine_licences(names | drivers, drivers))
+    kinds = {outcome.source_kind for outcome in outcomes}
+    makers: set[str] = set()
+    answering: set[str] = set()
+    for engines, judges, driver in {(outcome.engines, outcome.judges, outcome.driver) for outcome in outcomes}:
+        drove = driver.partition(" ")[0]
+        makers |= {name for name in engines.split(", ") if name} - {drove}
+        answering |= {drove, *(name for name in judges.split(", ") if name)}
+    return (*(source_licence(kind) for kind in sorted(kinds)), *engine_licences(makers, answering))
 
 
 def lines_table(summary: StudySummary) -> pd.DataFrame:

@@ -116,6 +116,11 @@ def medoid_index(trajectories_m: Float) -> int:
     return int(np.round(total, 6).argmin())
 
 
+def farthest_m(*arms_m: Float) -> float:
+    """Distance of the position farthest from the rig origin, over all samples (K, 64, 3) of all arms, metres."""
+    return max(float(np.linalg.norm(arm_m, axis=-1).max()) for arm_m in arms_m)
+
+
 def ade_between(first_m: Float, second_m: Float) -> float:
     """Mean XY displacement between sample i of one arm and sample i of the other, both (K, 64, 3).
 

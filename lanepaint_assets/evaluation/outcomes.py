@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 
 import pandas as pd
 
-from lanepaint_assets.clips.records import ClipGridName
+from lanepaint_assets.clips.records import ClipGridName, SourceKind
 from lanepaint_assets.evaluation.results import InferenceResult
 from lanepaint_assets.rendering.cameras import CameraQuality
 from lanepaint_assets.rendering.scene import EngineLabel
@@ -27,8 +27,11 @@ class PromptOutcome:
         is_control: `roundtrip` and `repaint_as_measured`, which change no marking.
         is_outdated: its inputs changed since it was made; statistics leave it out.
         driver, is_foundation_model, samples: who answered (`name version`), of which kind, and with K samples.
+        study_seed: what the random numbers of the driver and the painter come from.
         painter: what painted the video; None where nothing was painted.
         engines: names of all engines that had a part, without versions, separated by commas.
+        judges: names of what only judged or measured the video, the same way; empty without any.
+        source_kind: whose clip it is.
         cpu_engines: those among them without a foundation model, with roles and versions; empty without any.
         edited_camera_only: whether the driver saw nothing but the edited camera.
         clip_grid: the frame grid of the clip.
@@ -55,8 +58,11 @@ class PromptOutcome:
     driver: str
     is_foundation_model: bool
     samples: int
+    study_seed: int
     painter: str | None
     engines: str
+    judges: str
+    source_kind: SourceKind
     cpu_engines: str
     edited_camera_only: bool
     clip_grid: ClipGridName
@@ -90,6 +96,8 @@ class PromptOutcome:
         *,
         is_control: bool,
         engines: Iterable[EngineLabel],
+        judges: Iterable[str],
+        source_kind: SourceKind,
         judge_passed: bool | None,
         verified: bool | None,
         verification: str,
@@ -101,6 +109,8 @@ class PromptOutcome:
             result: both arms, compared.
             is_control: of the prompt.
             engines: all that had a part in the item.
+            judges: names of those that only judged or measured it.
+            source_kind: whose clip it is.
             judge_passed: the verdict of the inspector that the edit was refined with; None where it was not asked.
             verified, verification: verdict and words of an inspector that did not refine it.
             is_outdated: whether the item's inputs changed since.
@@ -117,8 +127,11 @@ class PromptOutcome:
             driver=result.driver.text,
             is_foundation_model=result.driver.is_foundation_model,
             samples=result.samples,
+            study_seed=result.study_seed,
             painter=next((f"{label.name} {label.version}" for label in labels if label.role == "painter"), None),
             engines=", ".join(dict.fromkeys(label.name for label in labels)),
+            judges=", ".join(dict.fromkeys(judges)),
+            source_kind=source_kind,
             cpu_engines=", ".join(dict.fromkeys(label.text for label in labels if not label.is_foundation_model)),
             edited_camera_only=result.edited_camera_only,
             clip_grid=result.temporal.clip_grid,

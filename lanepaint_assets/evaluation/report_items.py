@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lanepaint_assets.chunk_reader import ChunkReader, Edit
+from lanepaint_assets.clips.records import SourceKind
 from lanepaint_assets.evaluation.independent_verdict import NOT_VERIFIED
 from lanepaint_assets.evaluation.quality_steps import QUALITY_SUFFIX
 from lanepaint_assets.evaluation.report_lineage import CLIP_ASSETS, ITEM_ASSETS, ReportRows
@@ -53,12 +54,29 @@ class Pictures:
 
 @dataclass(frozen=True, eq=False)
 class ReadItem:
-    """A section with what was read for it; `result` is None for a failed item."""
+    """A section with what was read for it.
+
+    Attributes:
+        result: None for a failed item.
+        engines: those that made the item and that drove.
+        verifiers: those that only judged it: one or none.
+        source_kind: whose clip it is.
+    """
 
     section: ItemSection
     edit: Edit
     result: InferenceResult | None
     engines: tuple[EngineLabel, ...]
+    verifiers: tuple[EngineLabel, ...]
+    source_kind: SourceKind
+
+    @property
+    def has_lpips(self) -> bool:
+        """Whether a figure of it was measured with LPIPS."""
+        quality = self.section.quality
+        return quality is not None and any(
+            region is not None and region.lpips is not None for region in quality.regions.values()
+        )
 
 
 def read_items(rows: ReportRows, pictures: Pictures) -> dict[str, ReadItem]:
@@ -144,15 +162,28 @@ class _ItemReader:
             lineage=self.rows.lineage(self.key, ITEM_ASSETS),
         )
         if row is None or not row.has_result:
-            reason = "not made yet" if row is None else row.reason or row.status
-            return ReadItem(replace(head, reasons=(reason,)), self.edit, None, self._engines(None))
+            return self._failed(head, "not made yet" if row is None else row.reason or row.status)
         try:
             result = InferenceResult.from_json(self.store.read_bytes(row, f"{self.stem}_inference.json"))
         except (StoreError, ValueError) as error:
-            reason = f"{_first_line(error)}; materialize edited_trajectories of the chunk again"
-            return ReadItem(replace(head, reasons=(reason,)), self.edit, None, self._engines(None))
+            return self._failed(head, f"{_first_line(error)}; materialize edited_trajectories of the chunk again")
         section = self._shown(replace(head, status="ok" if row.status == "ok" else "outdated"), result, pictures)
-        return ReadItem(section, self.edit, result, self._engines(result))
+        return self._item(section, result)
+
+    def _failed(self, head: ItemSection, reason: str) -> ReadItem:
+        return self._item(replace(head, reasons=(reason,)), None)
+
+    def _item(self, section: ItemSection, result: InferenceResult | None) -> ReadItem:
+        judged = section.verification is not None and section.verification.inspector is not None
+        verifier = self.rows.verifier(self.key) if judged else None
+        return ReadItem(
+            section=section,
+            edit=self.edit,
+            result=result,
+            engines=self.rows.engines(self.key, self.edit, None if result is None else result.driver.label),
+            verifiers=() if verifier is None else (verifier,),
+            source_kind=self.reader.facts(self.edit.clip_key).source_kind,
+        )
 
     def _shown(self, head: ItemSection, result: InferenceResult, pictures: Pictures) -> ItemSection:
         after, between = result.edited_accuracy, result.divergence
@@ -186,9 +217,6 @@ class _ItemReader:
         lane_reason = None if result.off_lane_reason is None else f"no off-lane share: {result.off_lane_reason}"
         reasons = (result.edited.note, result.ground_truth_reason, lane_reason, quality_reason, video_reason)
         return replace(section, reasons=tuple(reason for reason in reasons if reason))
-
-    def _engines(self, result: InferenceResult | None) -> tuple[EngineLabel, ...]:
-        return self.rows.engines(self.key, self.edit, None if result is None else result.driver.label)
 
     def _with_video(self, section: ItemSection, has_room: bool) -> tuple[ItemSection, str | None]:
         row = self.rows.row("trajectory_videos", self.key)

@@ -5,8 +5,9 @@ Called by `report_steps.py` and `report_items.py`. It reads manifests and what l
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS, list_checkpoint
@@ -15,7 +16,8 @@ from lanepaint_assets.engines import ENGINES, Role, is_foundation_model, parse_l
 from lanepaint_assets.store.manifest import ItemRow, Manifest
 
 if TYPE_CHECKING:
-    from lanepaint_assets.licences import LicenceNote, SourceKind
+    from lanepaint_assets.clips.records import SourceKind
+    from lanepaint_assets.licences import LicenceNote
     from lanepaint_assets.rendering.report_content import CheckpointNote, LineageStep
     from lanepaint_assets.rendering.scene import EngineLabel
 
@@ -38,6 +40,8 @@ SETTINGS = (
     "mask_feather_px",
     "keep_masked_pixels",
 )
+# Between spaces, quotes and punctuation; what holds a digit, a slash, a dot or an underscore is no plain word.
+_PLAIN_WORD = re.compile(r"(?<![^\s('\"])[A-Za-z-]+(?=[,;:.!?)'\"]*(?:\s|$))")
 ROLES: tuple[Role, ...] = ("segmenter", "first_frame_painter", "video_painter", "inspector", "driver")
 
 
@@ -69,10 +73,10 @@ class ReportRows:
         return {key: row for key, row in self.manifest("raw_clips").rows.items() if row.status == "failed"}
 
     def states(self) -> dict[str, str]:
-        """All that decides what the report shows: row by row its fingerprint, status and reason."""
+        """All that decides what the report shows: row by row its fingerprint, status and the words of its reason."""
         clip_keys = {edit.clip_key for edit in self.edits.values()} | set(self.refused)
         return {
-            f"{asset}/{key}": f"{row.fingerprint}:{row.status}:{row.reason or ''}"
+            f"{asset}/{key}": f"{row.fingerprint}:{row.status}:{wording(row.reason)}"
             for assets, keys in ((CLIP_ASSETS, clip_keys), (ITEM_ASSETS, set(self.edits)))
             for asset in assets
             for key, row in self.manifest(asset).rows.items()
@@ -87,7 +91,7 @@ class ReportRows:
         return tuple(LineageStep(asset, row.fingerprint, row.status, row.engine, row.run_id) for asset, row in rows)
 
     def engines(self, key: str, edit: Edit, drove: EngineLabel | None) -> tuple[EngineLabel, ...]:
-        """All engines that had a part in one item, without those that only looked at the result.
+        """All engines that had a part in one item, without the one that only judged the result.
 
         The control `roundtrip` is not painted, so its painter and inspector had none.
         """
@@ -107,13 +111,11 @@ class ReportRows:
             if label.role != "first-frame painter" or (label.name, label.version) not in painters
         )
 
-    def all_engines(self) -> tuple[EngineLabel, ...]:
-        """The engines of all items, the driver by its rows' labels."""
-        labels: dict[str, EngineLabel] = {}
-        for key, edit in self.edits.items():
-            drove = _label("driver", self._engine("edited_trajectories", key))
-            labels |= {label.text: label for label in self.engines(key, edit, drove)}
-        return tuple(labels[text] for text in sorted(labels))
+    def verifier(self, key: str) -> EngineLabel | None:
+        """The inspector that judged an edit without having refined it; None where there was none."""
+        from lanepaint_assets.rendering.report_content import VERIFYING_INSPECTOR
+
+        return _label(VERIFYING_INSPECTOR, self._engine("video_quality", key))
 
     def _engine(self, asset: str, key: str) -> str | None:
         row = self.row(asset, key)
@@ -151,29 +153,30 @@ def checkpoints(reader: ChunkReader, engines: tuple[EngineLabel, ...]) -> tuple[
     )
 
 
-def licences(reader: ChunkReader, engines: tuple[EngineLabel, ...]) -> tuple[LicenceNote, ...]:
-    """The terms of the clips and of every engine that took part."""
+def licences(
+    kinds: Iterable[SourceKind], engines: Iterable[EngineLabel], instruments: Iterable[str]
+) -> tuple[LicenceNote, ...]:
+    """The terms of the clips, of every engine that took part, and of what figures were measured with.
+
+    Args:
+        kinds: whose clips they are.
+        engines: by their roles; drivers and verifying inspectors put nothing into a video.
+        instruments: names as `engine_licences` takes them.
+    """
     from lanepaint_assets.licences import engine_licences, source_licence
+    from lanepaint_assets.rendering.report_content import VERIFYING_INSPECTOR
 
-    drivers = {label.name for label in engines if label.role == "driver"}
-    others = {label.name for label in engines if label.role != "driver"}
-    notes = engine_licences(others | drivers, drivers - others)
-    return (source_licence(source_kind(reader.membership.source)), *notes)
+    labels = tuple(engines)
+    answering = {label.name for label in labels if label.role in ("driver", VERIFYING_INSPECTOR)}
+    makers = {label.name for label in labels if label.role not in ("driver", VERIFYING_INSPECTOR)}
+    clips = tuple(source_licence(kind) for kind in sorted(set(kinds)))
+    return (*clips, *engine_licences(makers, answering | set(instruments)))
 
 
-def source_kind(address: str) -> SourceKind:
-    """Whose clips lie at an address, by what lies there; a folder that is gone counts as a person's own."""
-    from lanepaint_assets.clips.file_tree import FileTree
-    from lanepaint_assets.clips.physical_ai import find_mirror
-    from lanepaint_assets.clips.sample_drive.write import MARKER
-    from lanepaint_assets.clips.sources import ClipSourceError
+def wording(reason: str | None) -> str:
+    """The plain words of a reason, for a fingerprint: no paths, numbers or names, which differ between hosts and runs.
 
-    if "://" in address:
-        return "own_files"
-    try:
-        mirror = find_mirror(FileTree.at(address))
-    except (ClipSourceError, OSError):
-        return "own_files"
-    if mirror is None:
-        return "own_files"
-    return "sample_drive" if (Path(mirror) / MARKER).is_file() else "physical_ai_av"
+    A page that shows a reason is made anew when it says something else, and not when it says the same of another
+    temporary folder.
+    """
+    return " ".join(_PLAIN_WORD.findall(reason or ""))

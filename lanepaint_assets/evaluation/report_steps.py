@@ -12,14 +12,8 @@ from typing import TYPE_CHECKING
 
 from lanepaint_assets.chunk_reader import ChunkReader
 from lanepaint_assets.clips.records import ClipGridName
-from lanepaint_assets.evaluation.report_lineage import (
-    ReportRows,
-    checkpoints,
-    deciding_settings,
-    licences,
-    source_kind,
-)
-from lanepaint_assets.licences import LICENCES_VERSION
+from lanepaint_assets.evaluation.report_lineage import ReportRows, checkpoints, deciding_settings, licences
+from lanepaint_assets.licences import LICENCES_VERSION, LPIPS
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.store.fingerprint import fingerprint
 from lanepaint_assets.store.items import ItemOutput, ItemTask, PartitionOutcome, run_items
@@ -31,7 +25,7 @@ if TYPE_CHECKING:
     from lanepaint_assets.rendering.report_content import ChunkReport, StudyLine
 
 # Raise the first part when the page, the text or the table changes; the second is of the licences that it shows.
-TRAJECTORY_REPORTS_VERSION = f"2/{LICENCES_VERSION}"
+TRAJECTORY_REPORTS_VERSION = f"3/{LICENCES_VERSION}"
 
 REPORT_FILE = "report.html"
 TEXT_FILE = "report.txt"
@@ -50,12 +44,8 @@ def make_trajectory_reports(platform: Platform, chunk: str, run_id: str) -> Part
             item_key=CHUNK_ROW,
             upstream=rows.states(),
             engine=None,
-            params={
-                "algorithm": TRAJECTORY_REPORTS_VERSION,
-                "source": source_kind(rows.reader.membership.source),
-                "settings": dict(deciding_settings(rows.reader)),
-            },
-            checkpoints={note.asset: note.digest for note in checkpoints(rows.reader, rows.all_engines())},
+            # Not the versions of checkpoints, which hold times of files: their content is in the rows' fingerprints.
+            params={"algorithm": TRAJECTORY_REPORTS_VERSION, "settings": dict(deciding_settings(rows.reader))},
         ),
     )
 
@@ -88,8 +78,9 @@ def _report(rows: ReportRows, items: dict[str, ReadItem], outcomes: list[PromptO
     from lanepaint_assets.rendering.report_content import ChunkReport, RefusedClip
 
     reader = rows.reader
-    by_text = {label.text: label for item in items.values() for label in item.engines}
+    by_text = {label.text: label for item in items.values() for label in (*item.engines, *item.verifiers)}
     engines = tuple(by_text[text] for text in sorted(by_text))
+    has_lpips = any(item.has_lpips for item in items.values())
     clips = {ref.item_key: ref for ref in reader.membership.clips}
     return ChunkReport(
         chunk=reader.chunk,
@@ -103,7 +94,8 @@ def _report(rows: ReportRows, items: dict[str, ReadItem], outcomes: list[PromptO
         ),
         study=_study(outcomes),
         margin_m=EQUIVALENCE_MARGIN_M,
-        licences=licences(reader, engines),
+        licences=licences({item.source_kind for item in items.values()}, engines, [LPIPS] if has_lpips else []),
+        instruments=("LPIPS with AlexNet",) if has_lpips else (),
         settings=deciding_settings(reader),
         checkpoints=checkpoints(reader, engines),
         run_name=run_id,
@@ -158,6 +150,8 @@ def _outcome(item: ReadItem) -> PromptOutcome | None:
         item.result,
         is_control=section.is_control,
         engines=item.engines,
+        judges=[*(label.name for label in item.verifiers), *([LPIPS] if item.has_lpips else [])],
+        source_kind=item.source_kind,
         judge_passed=None if section.verdict is None else section.verdict.passed,
         verified=None if section.verification is None else section.verification.agrees,
         verification=NOT_VERIFIED if section.verification is None else section.verification.text,

@@ -150,6 +150,11 @@ class OriginalArms(_Record):
             history_m=moment.history_xyz_m,
         )
 
+    @property
+    def arms(self) -> tuple[ArmRecord, ...]:
+        """All arms that were asked and kept."""
+        return tuple(arm for arm in (self.original, self.null_other_seeds, self.positive_control) if arm is not None)
+
     def to_json(self) -> str:
         """The file's text."""
         return self.model_dump_json() + "\n"
@@ -224,7 +229,7 @@ class InferenceResult(_Record):
 
     Attributes:
         clip_id, camera_name, prompt_key, prompt_text: what was edited, and how.
-        run_name: the run id that a person gave, None without one.
+        run_name: of the run that made it: the name that a person gave and its time, else Dagster's run id.
         driver, samples, study_seed: who answered, K, and where the seeds come from.
         temporal: when.
         original_min_ade, min_ade_meters: spec 10's minADE of the original and of the edited arm, metres; None without
@@ -250,7 +255,7 @@ class InferenceResult(_Record):
     camera_name: str
     prompt_key: str
     prompt_text: str
-    run_name: str | None
+    run_name: str
     driver: DriverStamp
     samples: int
     study_seed: int
@@ -284,7 +289,7 @@ class InferenceResult(_Record):
         camera_name: str,
         prompt_key: str,
         prompt_text: str,
-        run_name: str | None,
+        run_name: str,
         driver: DriverStamp,
         study_seed: int,
         moment: Moment,

@@ -149,27 +149,6 @@ class StudySummary:
     lines: tuple[ContrastSummary, ...]
     drivers: tuple[DriverStudy, ...]
 
-    @property
-    def primary(self) -> tuple[ContrastSummary, ...]:
-        """What was claimed beforehand: a line a prompt and driver."""
-        return tuple(line for line in self.lines if line.role == "primary")
-
-    def line(
-        self,
-        prompt_key: str,
-        contrast: Contrast = PRIMARY_CONTRAST,
-        metric: MetricName = PRIMARY_METRIC,
-        population: Population = PRIMARY_POPULATION,
-        driver: str | None = None,
-    ) -> ContrastSummary | None:
-        """One line, the primary one unless told otherwise; None where there is none, of the first driver if several."""
-        wanted = (prompt_key, contrast, metric, population)
-        for line in self.lines:
-            found = (line.prompt_key, line.contrast, line.metric, line.population)
-            if found == wanted and driver in (None, line.driver):
-                return line
-        return None
-
 
 Place = tuple[str, str]
 
@@ -198,9 +177,9 @@ def summarize(outcomes: Iterable[PromptOutcome]) -> StudySummary:
 
     Against the original, an outcome is a difference already. Against the control, the control's outcome on the same
     clip and camera is subtracted: what remains is the markings, without what any repainting does. The control must be
-    of the same painter, grid and number of samples. Controls themselves are compared with the original only. Outdated
-    outcomes are left out; several outcomes of one clip, camera, prompt and driver (of a clip that is in two chunks)
-    count as their mean.
+    of the same painter, grid, study seed and number of samples. Controls themselves are compared with the original
+    only. Outdated outcomes are left out; several outcomes of one clip, camera, prompt and driver (of a clip that is in
+    two chunks) count as their mean.
     """
     by_driver: defaultdict[str, list[PromptOutcome]] = defaultdict(list)
     for outcome in outcomes:
@@ -281,7 +260,7 @@ def _changes_from(
 def _setup(outcome: PromptOutcome) -> tuple[object, ...]:
     return (
         *(outcome.clip_id, outcome.camera, outcome.painter),
-        *(outcome.clip_grid, outcome.samples, outcome.edited_camera_only),
+        *(outcome.clip_grid, outcome.study_seed, outcome.samples, outcome.edited_camera_only),
     )
 
 

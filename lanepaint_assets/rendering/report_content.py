@@ -34,6 +34,8 @@ CPU_WARNING = (
     "These results come from CPU engines: {names}. They are classical methods, not foundation models, and say nothing "
     "about how a foundation model would paint or drive."
 )
+# The role of an inspector that had no part in making an edit and judged it. What it says names it wherever it stands.
+VERIFYING_INSPECTOR = "verifying inspector"
 # Where they neither painted nor drove.
 CPU_HELP_WARNING = "CPU engines had a part: {names}. They are classical methods, not foundation models."
 
@@ -305,7 +307,8 @@ class ChunkReport:
     Attributes:
         chunk: partition key.
         clip_grid: the frame grid in use.
-        engines: all that took part.
+        engines: all that took part, those that judged or drove included.
+        instruments: what else figures were measured with, in words.
         clips: with items, in the chunk's order.
         refused_clips: clips without items.
         study: statistics over the chunk's clips.
@@ -329,6 +332,7 @@ class ChunkReport:
     checkpoints: tuple[CheckpointNote, ...] = ()
     run_name: str | None = None
     notes: tuple[str, ...] = ()
+    instruments: tuple[str, ...] = ()
 
     @property
     def items(self) -> tuple[ItemSection, ...]:
@@ -354,7 +358,9 @@ class ChunkReport:
             found.append(
                 f"Clips of the chunk that could not be used: {len(self.refused_clips)}; their reasons are below."
             )
-        weight_free = [engine for engine in self.engines if not engine.is_foundation_model]
+        weight_free = [
+            engine for engine in self.engines if not engine.is_foundation_model and engine.role != VERIFYING_INSPECTOR
+        ]
         if weight_free:
             paint_or_drive = any(engine.role == "driver" or "painter" in engine.role for engine in weight_free)
             warning = CPU_WARNING if paint_or_drive else CPU_HELP_WARNING

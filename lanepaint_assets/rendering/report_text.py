@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import wrap
 
-from lanepaint_assets.licences import strictest
+from lanepaint_assets.licences import LicenceNote
 from lanepaint_assets.rendering.drawing import printable
+from lanepaint_assets.rendering.licence_views import licence_views
 from lanepaint_assets.rendering.pages import metres
 from lanepaint_assets.rendering.report_answer import Answer, answers, headline, noise_floor_m
 from lanepaint_assets.rendering.report_content import ChunkReport, ClipSection, ItemSection
@@ -40,6 +41,7 @@ def render_text(report: ChunkReport) -> str:
     lines.append(f"clip grid {report.clip_grid}")
     for number, engine in enumerate(report.engines):
         lines.append(f"{'engines' if number == 0 else '':<9} {printable(engine.text)}")
+    lines += [f"{'':<9} {printable(instrument)}" for instrument in report.instruments]
     given = answers(report)
     lines += ["", *wrap(headline(given), WIDTH)]
     for answer in given:
@@ -57,15 +59,21 @@ def render_text(report: ChunkReport) -> str:
     rows = [_cells(clip, item) for clip in report.clips for item in clip.items]
     lines += aligned(HEADINGS, rows) if rows else ["No items."]
     lines += _reasons(report)
-    strict = strictest(report.licences, "videos")
-    if strict is not None:
-        text = f"Terms of the edited videos: {strict.strictness.consequence} Strictest input: {strict.part}."
-        lines += ["", *wrap(printable(text), WIDTH)]
+    lines += terms(report.licences)
     if report.notes:
         lines += ["", "Method"]
         for note in report.notes:
             lines += wrap(f"- {printable(note)}", WIDTH, subsequent_indent="  ")
     return "\n".join(lines) + "\n"
+
+
+def terms(licences: tuple[LicenceNote, ...]) -> list[str]:
+    """What may be done with videos and figures; nothing without licences."""
+    views = licence_views(licences)
+    lines = ["", "Terms"] if views else []
+    for view in views:
+        lines += wrap(printable(f"- {view.sentence}"), WIDTH, subsequent_indent="  ")
+    return lines
 
 
 def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

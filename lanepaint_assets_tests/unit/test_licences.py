@@ -6,7 +6,7 @@ import pytest
 
 from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
 from lanepaint_assets.engines import ENGINES
-from lanepaint_assets.licences import LicenceNote, Strictness, engine_licences, source_licence, strictest
+from lanepaint_assets.licences import LPIPS, LicenceNote, Strictness, engine_licences, source_licence, strictest
 
 ALL_MODELS = {"sam2", "flux_fill", "videopainter", "qwen2_5_vl", "alpamayo"}
 
@@ -51,12 +51,24 @@ def test_the_strictest_engine_wins(names: set[str], expected: Strictness) -> Non
 
 
 def test_a_driver_binds_its_answers_and_not_the_videos() -> None:
-    notes = (source_licence("sample_drive"), *engine_licences({"procedural", "alpamayo", "mine"}, {"alpamayo", "mine"}))
-    videos, everything = strictest(notes, "videos"), strictest(notes)
+    notes = (source_licence("sample_drive"), *engine_licences({"procedural"}, {"alpamayo", "mine"}))
+    videos, everything = strictest(note for note in notes if note.limits == "videos"), strictest(notes)
     assert videos is not None
     assert everything is not None
     assert videos.strictness is Strictness.PERMISSIVE
     assert everything.part == "Engine mine"
+
+
+def test_an_inspector_that_only_judged_binds_no_video_and_one_that_also_refined_does() -> None:
+    (only_judged,) = engine_licences((), {"qwen2_5_vl"})
+    (refined_too,) = engine_licences({"qwen2_5_vl"}, {"qwen2_5_vl"})
+    assert (only_judged.limits, refined_too.limits) == ("results", "videos")
+
+
+def test_the_weights_that_pictures_are_compared_with_have_terms_too() -> None:
+    (note,) = engine_licences((), {LPIPS})
+    assert note.weights is not None
+    assert note.limits == "results"
 
 
 def test_only_engines_that_took_part_are_named() -> None:

@@ -14,20 +14,30 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from upath import UPath
 
+from lanepaint_assets.checkpoints.damaged_files import damaged_weight
+from lanepaint_assets.checkpoints.files import CheckpointError
 from lanepaint_assets.evaluation.alpamayo.repositories import local_checkpoint
 from lanepaint_assets.evaluation.alpamayo.transport import Host, InProcess, WorkerProcess
 from lanepaint_assets.evaluation.alpamayo.worker import RELEASES, ModelOptions, Question
 from lanepaint_assets.evaluation.bridge import resize_bilinear
-from lanepaint_assets.evaluation.driver import FUTURE_STEPS, DriverOutput
+from lanepaint_assets.evaluation.driver import (
+    FRAMES_PER_CAMERA,
+    FUTURE_STEPS,
+    HISTORY_STEPS,
+    STEP_S,
+    DriverError,
+    DriverInput,
+    DriverOutput,
+    ask,
+)
 from lanepaint_assets.evaluation.vis_data import CAMERA_INDICES
-from lanepaint_assets.store.items import ItemError
+from lanepaint_assets.lanes.geometry import assumed_camera
+from lanepaint_assets.store.items import DeviceMemoryError, ItemError, StepError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
-
-    from lanepaint_assets.evaluation.driver import DriverInput
 
 ReleaseName = Literal["r1", "1.5"]
 
@@ -47,6 +57,10 @@ CHUNK = 6
 # A sample takes about two seconds; a GPU that others use too may take a hundred times as long.
 TIMEOUT_S = 600.0
 
+# A fifth of the recorded pictures: the processor cuts it into few patches, and the network is all there.
+SMOKE_WIDTH_PX, SMOKE_HEIGHT_PX = 384, 216
+SMOKE_SPEED_MPS = 10.0
+
 
 class AlpamayoDriver:
     """Alpamayo R1 or 1.5 as a `Driver`.
@@ -54,13 +68,15 @@ class AlpamayoDriver:
     Args:
         host: where the model runs.
         release: which one it is.
+        weights: folder of its weights; None where a damaged one need not be named.
     """
 
     name = "alpamayo"
     version = "1"
 
-    def __init__(self, host: Host, release: ReleaseName) -> None:
+    def __init__(self, host: Host, release: ReleaseName, weights: Path | None = None) -> None:
         self._host = host
+        self._weights = weights
         self._release = RELEASES[release]
         # The device is one.
         self._busy = threading.Lock()
@@ -98,8 +114,9 @@ class AlpamayoDriver:
         checkpoint = local_checkpoint(folder, model, cache)
         options = ModelOptions(model, str(checkpoint.weights), device, temperature, top_p, max_tokens, chunk)
         if python is None:
-            return cls(InProcess(checkpoint, options), model)
-        return cls(WorkerProcess(python, checkpoint, options, timeout_s=timeout_s), model)
+            return cls(InProcess(checkpoint, options), model, checkpoint.weights)
+        host = WorkerProcess(python, checkpoint, options, timeout_s=timeout_s)
+        return cls(host, model, checkpoint.weights)
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -142,6 +159,23 @@ class AlpamayoDriver:
         with self._busy:
             self._host.close()
 
+    def smoke_check(self) -> None:
+        """Load the model where the settings say and sample one path for small pictures; see `Checkable`."""
+        try:
+            ask(self, smoke_moment(), (0,))
+        except DeviceMemoryError:
+            raise
+        except (ItemError, DriverError) as error:
+            damaged = None if self._weights is None else damaged_weight(self._weights)
+            if damaged is not None:
+                raise CheckpointError(f"{damaged} is NaN or infinite; copy the checkpoint again") from error
+            if isinstance(error, DriverError):
+                raise ItemError(str(error)) from error
+            # A crash, a hang or a full device: nothing that the files are to blame for.
+            raise StepError(str(error)) from error
+        finally:
+            self.release()
+
     def _refuse_too_few(self, shown: list[str]) -> None:
         missing = [name for name in CAMERAS if name not in shown]
         if missing and not self.accepts_one_camera:
@@ -152,6 +186,22 @@ class AlpamayoDriver:
             )
         if not shown:
             raise ItemError(f"this clip has none of Alpamayo's cameras, which are {', '.join(CAMERAS)}")
+
+
+def smoke_moment() -> DriverInput:
+    """Noise on all cameras, and a straight drive behind."""
+    shape = (FRAMES_PER_CAMERA, SMOKE_HEIGHT_PX, SMOKE_WIDTH_PX, 3)
+    noise = np.random.default_rng(0)
+    history = np.zeros((HISTORY_STEPS, 3))
+    history[:, 0] = SMOKE_SPEED_MPS * STEP_S * np.arange(1 - HISTORY_STEPS, 1)
+    return DriverInput(
+        frames={name: noise.integers(0, 256, shape, dtype=np.uint8) for name in CAMERAS},
+        frame_timestamps_us=np.arange(FRAMES_PER_CAMERA, dtype=np.int64) * round(1e6 * STEP_S),
+        cameras=dict.fromkeys(CAMERAS, assumed_camera(SMOKE_WIDTH_PX, SMOKE_HEIGHT_PX)),
+        history_xyz_m=history,
+        history_rotation=np.tile(np.eye(3), (HISTORY_STEPS, 1, 1)),
+        ego_quality="recorded",
+    )
 
 
 def _pictures(frames: Mapping[str, NDArray[np.uint8]], shown: list[str]) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import shutil
 import signal
@@ -22,10 +23,20 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import IO, Protocol
 
+from lanepaint_assets.checkpoints.files import CheckpointError
 from lanepaint_assets.evaluation.alpamayo import worker
 from lanepaint_assets.evaluation.alpamayo.repositories import LocalCheckpoint
-from lanepaint_assets.evaluation.alpamayo.worker import AlpamayoModel, Answer, LoadError, ModelOptions, Question
+from lanepaint_assets.evaluation.alpamayo.worker import (
+    AlpamayoModel,
+    Answer,
+    LoadError,
+    ModelOptions,
+    Question,
+    WeightsError,
+)
 from lanepaint_assets.store.items import ItemError, StepError
+
+log = logging.getLogger(__name__)
 
 # 22 GB of weights at 12 MB/s, a slow network disk.
 LOAD_TIMEOUT_S = 1800.0
@@ -46,6 +57,7 @@ class Host(Protocol):
 
         Raises:
             ItemError: this question has no answer.
+            CheckpointError: its files are to blame that there is no model.
             StepError: the model cannot run here.
         """
         ...
@@ -85,6 +97,8 @@ class InProcess:
             self._checkpoint.link(hub)
             try:
                 return AlpamayoModel.load(self._options, hub)
+            except WeightsError as error:
+                raise CheckpointError(_unable(str(error))) from error
             except LoadError as error:
                 raise StepError(_unable(str(error))) from error
 
@@ -128,6 +142,7 @@ class WorkerProcess:
         try:
             if self._running is None:
                 self._running = self._started()
+                log.info("the driver's model runs in process %s of %s", self.pid, self._python)
             return self._answered(self._running, question)
         except StepError as refusal:
             self._refusal = refusal
@@ -165,7 +180,7 @@ class WorkerProcess:
             raise
         if kind != "ready":
             process.end()
-            raise StepError(_unable(reason))
+            raise (CheckpointError if kind == "damaged" else StepError)(_unable(reason))
         return process
 
     def _answered(self, process: _Process, question: Question) -> Answer:

@@ -36,6 +36,10 @@ class LoadError(Exception):
     """The model cannot be used here at all; the message says why."""
 
 
+class WeightsError(LoadError):
+    """The files of the model are to blame, and would be anywhere."""
+
+
 @dataclass(frozen=True)
 class Release:
     """How one release of the model is called.
@@ -196,7 +200,8 @@ class AlpamayoModel:
             hub: a cache of Hugging Face's hub with the two repositories that the package asks for by name.
 
         Raises:
-            LoadError: torch, the package, the device or a file is not there, or the weights are not the package's.
+            LoadError: torch, the package or the device is not there, or memory does not suffice.
+            WeightsError: a file cannot be read, is pickled, or its weights are not the package's.
         """
         with offline_hub(hub):
             release = RELEASES[options.release]
@@ -207,13 +212,14 @@ class AlpamayoModel:
             dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
             try:
                 network_class = getattr(module, release.class_name)
-                network = network_class.from_pretrained(options.weights, dtype=dtype, **release.load_options)
+                network = _read_network(network_class, options, dtype, release)
                 network = network.to(device).eval()
                 processor = helper.get_processor(network.tokenizer)
                 return cls(network, processor, helper, options, device)
+            except WeightsError:
+                raise
             except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                raise LoadError(f"the model in {options.weights} cannot be loaded on {device} ({reason})") from error
+                raise LoadError(_not_loaded(options, str(device), error)) from error
 
     def drive(self, question: Question) -> Answer:
         """Sample one trajectory a seed, `chunk` of them at a time."""
@@ -329,6 +335,21 @@ def offline_hub(hub: Path) -> Iterator[None]:
             setattr(constants, name, value)
 
 
+def _read_network(network_class: Any, options: ModelOptions, dtype: torch.dtype, release: Release) -> Any:
+    """Into host memory, whatever the device: what fails here is a file's fault, a missing package's or the host's."""
+    try:
+        # Never a pickle, which may run code of its own.
+        return network_class.from_pretrained(options.weights, dtype=dtype, use_safetensors=True, **release.load_options)
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        raise WeightsError(_not_loaded(options, "cpu", error)) from error
+
+
+def _not_loaded(options: ModelOptions, device: str, error: Exception) -> str:
+    return f"the model in {options.weights} cannot be loaded on {device} ({type(error).__name__}: {error})"
+
+
 def _imported(module: str) -> Any:
     try:
         return import_module(module)
@@ -366,7 +387,7 @@ def _texts(extra: Mapping[str, Any], name: str, count: int) -> tuple[str, ...]:
 def main(shared: Path) -> int:
     """Load, then answer questions until the parent goes; after a failure, the parent starts another process.
 
-    What this process says is lines of JSON: `ready`, `unable`, `answered` or `failed`, with a reason.
+    What this process says is lines of JSON: `ready`, `unable`, `damaged`, `answered` or `failed`, with a reason.
     """
     # Libraries print and read as they like: they get the log and nothing, the parent its own two pipes.
     said = os.fdopen(os.dup(1), "w", buffering=1)
@@ -380,7 +401,7 @@ def main(shared: Path) -> int:
         model = AlpamayoModel.load(ModelOptions.from_json((shared / OPTIONS_FILE).read_text()), shared / HUB_FOLDER)
     except LoadError as error:
         traceback.print_exc()
-        _say(said, "unable", str(error))
+        _say(said, "damaged" if isinstance(error, WeightsError) else "unable", str(error))
         return 1
     _say(said, "ready")
     while True:

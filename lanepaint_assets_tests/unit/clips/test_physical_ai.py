@@ -4,13 +4,21 @@ import os
 import socket
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pytest
 
 from lanepaint_assets.clips.decoding import read_frames, read_frames_at
 from lanepaint_assets.clips.probing import InvalidClipError, probe_clip
+from lanepaint_assets.clips.records import ChunkMembership
 from lanepaint_assets.clips.sources import ClipSourceError, open_source
+from lanepaint_assets.clips.steps import make_raw_clips
+from lanepaint_assets.evaluation.constant_velocity import ConstantVelocityDriver
+from lanepaint_assets.evaluation.trajectory_steps import make_original_trajectories
+from lanepaint_assets.partitions import look_at_source, register_chunks
+from lanepaint_assets.platform import Platform
 from lanepaint_assets.rendering.cameras import mounting_rotation
+from lanepaint_assets.settings import Settings
 from lanepaint_assets_tests.unit.clips.mirror import (
     CLOCK_START_US,
     FW_POLY,
@@ -165,6 +173,112 @@ def test_a_changed_or_vanished_clip_is_noticed(tmp_path: Path) -> None:
     assert source.current_ref(second) is None
     with pytest.raises(InvalidClipError, match="no such file"):
         probe_clip(source, second, "spec_8fps", 100)
+
+
+COMPANIONS = {
+    "egomotion": "labels/egomotion/egomotion.chunk_0000.zip",
+    "camera_intrinsics": "calibration/camera_intrinsics/camera_intrinsics.chunk_0000.parquet",
+    "sensor_extrinsics": "calibration/sensor_extrinsics/sensor_extrinsics.chunk_0000.parquet",
+}
+
+
+@pytest.mark.parametrize("companion", COMPANIONS)
+def test_what_a_clip_is_read_with_makes_it_another_clip_when_it_arrives_changes_or_goes(
+    tmp_path: Path, companion: str
+) -> None:
+    root = write_mirror(tmp_path / "mirror", {0: [A]})
+    file = root / COMPANIONS[companion]
+    content = file.read_bytes()
+    source = open_source(str(root), [WIDE])
+    complete = next(iter(source.chunks())).clips[0]
+
+    def now() -> str:
+        (listed,) = next(iter(source.chunks())).clips
+        current = source.current_ref(complete)
+        assert current == listed
+        assert current is not None
+        return current.etag
+
+    file.unlink()
+    without = now()
+    file.write_bytes(content[: len(content) // 2])
+    half = now()
+    file.write_bytes(content)
+    assert len({complete.etag, without, half}) == 3
+    assert now() == complete.etag  # the same bytes at another time
+
+
+def test_companions_of_another_clip_do_not_count(tmp_path: Path) -> None:
+    etags = {}
+    for name, clips in (("both", [A, B]), ("one", [A])):
+        root = write_mirror(tmp_path / name, {0: [A, B]})
+        other = write_mirror(tmp_path / f"{name}_other", {0: clips})
+        (root / COMPANIONS["egomotion"]).write_bytes((other / COMPANIONS["egomotion"]).read_bytes())
+        etags[name] = {ref.clip_id: ref.etag for ref in next(iter(open_source(str(root), [WIDE]).chunks())).clips}
+    assert etags["both"][A] == etags["one"][A]
+    assert etags["both"][B] != etags["one"][B]
+
+
+def test_a_clip_is_made_anew_when_its_ego_motion_arrives(tmp_path: Path) -> None:
+    root = write_mirror(tmp_path / "mirror", {0: [A]})
+    late = root / COMPANIONS["egomotion"]
+    content = late.read_bytes()
+    late.unlink()
+    platform = Platform(Settings(root=str(tmp_path / "root"), source=str(root), cameras=(WIDE,)))
+    key = f"{A}.{WIDE}"
+
+    def made() -> tuple[bool, object]:
+        outcome = make_raw_clips(platform, "chunk_0000", "run")
+        return key in outcome.computed, outcome.manifest.rows[key].facts["has_egomotion"]
+
+    def changed() -> tuple[str, ...]:
+        """What the sensor's look finds."""
+        look = look_at_source(platform, instance)
+        assert not look.problems
+        assert not look.added
+        return tuple(key for change in look.changes for key in change.changed)
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert register_chunks(platform, instance) == ["chunk_0000"]
+        assert made() == (True, False)
+        assert changed() == ()
+        late.write_bytes(content)
+        assert changed() == (key,)
+        assert made() == (True, True)
+        assert changed() == ()
+        assert made() == (False, True)
+
+
+def test_what_arrived_late_is_in_the_fingerprints_of_all_that_follows(tmp_path: Path) -> None:
+    root = write_mirror(tmp_path / "mirror", {0: [A]})
+    late = root / COMPANIONS["egomotion"]
+    content = late.read_bytes()
+    late.unlink()
+    platform = Platform(
+        Settings(root=str(tmp_path / "root"), source=str(root), cameras=(WIDE,), samples=1),
+        driver=ConstantVelocityDriver((WIDE,)),
+    )
+    platform.store.save_chunk(
+        ChunkMembership(key="chunk_0000", source=str(root), clips=next(iter(platform.source().chunks())).clips)
+    )
+
+    def ego_of_the_plan() -> object:
+        make_raw_clips(platform, "chunk_0000", "run")
+        (row,) = make_original_trajectories(platform, "chunk_0000", "run").rows
+        return row.facts["ego_quality"]
+
+    assert ego_of_the_plan() == "estimated"
+    late.write_bytes(content)
+    assert ego_of_the_plan() == "recorded"
+
+
+def test_a_broken_companion_fails_its_clips_and_not_the_listing(tmp_path: Path) -> None:
+    root = write_mirror(tmp_path / "mirror", {0: [A]})
+    (root / COMPANIONS["egomotion"]).write_bytes(b"half a download")
+    source = open_source(str(root), [WIDE])
+    (ref,) = next(iter(source.chunks())).clips
+    with pytest.raises(InvalidClipError, match="its egomotion cannot be read"):
+        probe_clip(source, ref, "spec_8fps", 100)
 
 
 def test_a_broken_zip_is_named(tmp_path: Path) -> None:

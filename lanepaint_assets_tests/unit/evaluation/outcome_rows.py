@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lanepaint_assets.evaluation.outcomes import PromptOutcome
+from lanepaint_assets.evaluation.statistics import ContrastSummary, StudySummary
 
 EDIT, CONTROL = "single_yellow_dashed", "repaint_as_measured"
 
@@ -17,8 +18,11 @@ _PLAIN = PromptOutcome(
     driver="synthetic 1",
     is_foundation_model=True,
     samples=6,
+    study_seed=0,
     painter="procedural 3",
     engines="procedural, synthetic",
+    judges="",
+    source_kind="own_files",
     cpu_engines="",
     edited_camera_only=False,
     clip_grid="model_10hz",
@@ -57,3 +61,21 @@ def outcome(clip: int, prompt: str = EDIT, shift_m: float | None = 0.0, **change
         lateral_shift_3s_m=shift_m,
     )
     return replace(row, **changes)  # type: ignore[arg-type]
+
+
+def line_of(summary: StudySummary, prompt: str = EDIT, **chosen: object) -> ContrastSummary:
+    """The one line of a prompt that is as chosen; the primary one unless told otherwise."""
+    wanted = {
+        "contrast": "edit - repaint_as_measured",
+        "metric": "lateral_shift_3s_m",
+        "population": "produced",
+        **chosen,
+        "prompt_key": prompt,
+    }
+    (line,) = [line for line in summary.lines if all(getattr(line, name) == value for name, value in wanted.items())]
+    return line
+
+
+def primary_lines(summary: StudySummary) -> list[ContrastSummary]:
+    """What was claimed beforehand."""
+    return [line for line in summary.lines if line.role == "primary"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lanepaint_assets.clips.encoding import write_video
 from lanepaint_assets.clips.records import ChunkMembership
 from lanepaint_assets.clips.sample_drive.truth import read_truth
 from lanepaint_assets.clips.steps import make_raw_clips
@@ -18,11 +19,13 @@ from lanepaint_assets.evaluation.driver import Driver, DriverError, DriverInput,
 from lanepaint_assets.evaluation.lane_follow import LaneFollowDriver
 from lanepaint_assets.evaluation.metrics import ade_between, lateral_offset_m
 from lanepaint_assets.evaluation.off_lane import outside_share
-from lanepaint_assets.evaluation.results import OriginalArms
+from lanepaint_assets.evaluation.report_steps import TEXT_FILE, make_trajectory_reports
+from lanepaint_assets.evaluation.results import InferenceResult, OriginalArms
 from lanepaint_assets.evaluation.trajectory_steps import ORIGINAL_ARMS_FILE, make_original_trajectories
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import Settings
 from lanepaint_assets.store.items import StepError
+from lanepaint_assets.store.layout import CHUNK_ROW
 from lanepaint_assets.store.manifest import ItemRow
 from lanepaint_assets_tests.unit.clips.mirror import TELE, WIDE, write_mirror
 from lanepaint_assets_tests.unit.clips.videos import write_numbered
@@ -236,6 +239,64 @@ def test_a_clip_without_ego_motion_has_plans_but_nothing_that_needs_a_recorded_p
     assert (arms.ground_truth_m, row.facts["min_ade_m"], arms.lane) == (None, None, None)
     assert "not calibrated" in (arms.lane_reason or "")
     assert "estimated from the pictures" in str(row.facts["note"])
+
+
+def test_an_edited_arm_that_is_not_finite_fails_its_items_and_leaves_the_original(tmp_path: Path, mirror: Path) -> None:
+    study = Study(tmp_path / "root", mirror, cameras=(WIDE,), samples=3)
+    platform = study.platform(ConstantVelocityDriver())
+    study.make_edits(platform)
+    assert set(study.original(platform).values()) == {"ok"}
+    said = study.edited(study.platform(BrokenDriver(trajectories_m=NOT_FINITE)))
+    assert len(said) == 6
+    assert all("not finite: 1 of 192, the first in sample 1 at 0.5 s" in reason for reason in said.values())
+    assert {row.status for row in platform.store.manifest("original_trajectories", CHUNK).rows.values()} == {"ok"}
+    assert set(study.edited(platform).values()) == {"ok"}  # once the driver answers
+
+
+@pytest.mark.parametrize("frames", [0, 7])
+def test_an_edited_video_with_another_number_of_frames_fails_its_item_with_the_remedy(
+    tmp_path: Path, mirror: Path, frames: int
+) -> None:
+    study = Study(tmp_path / "root", mirror, cameras=(WIDE,))
+    platform = study.platform(ConstantVelocityDriver())
+    study.make_edits(platform)
+    study.original(platform)
+    key, row = next(iter(platform.store.manifest("edited_videos", CHUNK).rows.items()))
+    video = tmp_path / "root" / str(row.folder) / next(file.name for file in row.files if file.name.endswith(".mp4"))
+    if frames:
+        write_video(video, np.zeros((frames, 48, 64, 3), np.uint8), 8.0)
+    else:
+        video.write_bytes(b"")
+    said = study.edited(platform)
+    assert "does not fit its sidecar" in said.pop(key)
+    assert set(said.values()) == {"ok"}
+
+
+def test_the_file_of_an_edit_without_recorded_ego_motion_says_which_figures_are_absent_and_why(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    write_numbered(folder / "plain.mp4", count=90, rate=30, size=(96, 64))
+    study = Study(tmp_path / "root", folder)
+    platform = study.platform(RecordingDriver(("camera_front_wide_120fov",)))
+    study.make_edits(platform)
+    study.original(platform)
+    assert set(study.edited(platform).values()) == {"ok"}
+    for row in platform.store.manifest("edited_trajectories", CHUNK).rows.values():
+        name = next(file.name for file in row.files if file.name.endswith("_inference.json"))
+        result = InferenceResult.from_json(platform.store.read_bytes(row, name))
+        assert (result.original_min_ade, result.min_ade_meters, result.ground_truth_m) == (None, None, None)
+        assert (result.original_accuracy.min_fde_m, result.edited_accuracy.medoid_ade_m) == (None, None)
+        assert "estimated from the pictures" in (result.ground_truth_reason or "")
+        assert result.off_lane is None
+        assert "not calibrated" in (result.off_lane_reason or "")
+        # What needs no recorded path is there.
+        assert result.divergence.ade_m >= 0.0
+        assert result.ego_quality == "estimated"
+    make_trajectory_reports(platform, CHUNK, "run")
+    report = platform.store.manifest("trajectory_reports", CHUNK).rows[CHUNK_ROW]
+    text = " ".join(platform.store.read_bytes(report, TEXT_FILE).decode().split())
+    assert "no ground truth: ego motion was estimated from the pictures" in text
+    assert "no off-lane share" in text
 
 
 def test_arms_are_only_compared_where_they_were_made_alike(tmp_path: Path, mirror: Path) -> None:

@@ -19,7 +19,7 @@ from lanepaint_assets.settings import Settings
 from lanepaint_assets.store.fingerprint import fingerprint
 from lanepaint_assets.store.items import ItemError, ItemOutput, ItemTask, run_items
 from lanepaint_assets.store.layout import CHUNK_ROW
-from lanepaint_assets_tests.unit.evaluation.outcome_rows import CONTROL, EDIT, outcome
+from lanepaint_assets_tests.unit.evaluation.outcome_rows import CONTROL, EDIT, line_of, outcome
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def rows_of(clips: range) -> list[PromptOutcome]:
     ]
 
 
-def report(platform: Platform, chunk: str, table: pd.DataFrame | None) -> None:
+def report(platform: Platform, chunk: str, table: pd.DataFrame | None, reason: str = "the disk is full") -> None:
     """A registered chunk with a report; one that failed without a table."""
     clip = ClipRef(clip_id="clip", camera="front", uri=f"{platform.settings.source}/{chunk}.mp4", size=1, etag="1")
     store = platform.store
@@ -47,7 +47,7 @@ def report(platform: Platform, chunk: str, table: pd.DataFrame | None) -> None:
 
     def write(task: ItemTask, folder: Path) -> ItemOutput:
         if table is None:
-            raise ItemError("the disk is full")
+            raise ItemError(reason)
         table.to_parquet(folder / METRICS_FILE, index=False)
         return ItemOutput()
 
@@ -70,7 +70,7 @@ def test_all_chunks_are_one_study(platform: Platform) -> None:
     table = pd.read_parquet(io.BytesIO(made(platform, "leaderboard.parquet")))
     line = table[table.role == "primary"].iloc[0]
     assert (line.clips, line.verdict) == (20, "effect")
-    assert line["clips_needed_0.2m"] == expected.primary[0].clips_needed[1].clips
+    assert line["clips_needed_0.2m"] == line_of(expected).clips_needed[1].clips
     page = made(platform, "leaderboard.html").decode()
     assert "Of 1 prompt: 1 changed the plan." in page
     assert "files of your own" in page
@@ -88,6 +88,30 @@ def test_chunks_without_a_readable_report_are_named_with_their_reasons(platform:
         ),
     }
     assert "chunk_0002: not a table of outcomes" in " ".join(made(platform, "leaderboard.txt").decode().split())
+
+
+def test_it_is_known_by_what_left_a_chunk_out_and_not_by_the_places_that_the_reason_names(platform: Platform) -> None:
+    report(platform, "chunk_0000", outcomes_table(rows_of(range(8))))
+
+    def made_of(reason: str) -> bool:
+        report(platform, "chunk_0001", None, reason)
+        return CHUNK_ROW in make_prompt_leaderboard(platform, "night").computed
+
+    assert made_of("the disk of /data/7 is full")
+    assert not made_of("the disk of /data/12 is full")
+    assert made_of("the disk of /data/12 is gone")
+
+
+def test_terms_are_those_of_what_the_edits_were_made_from_and_judged_by(platform: Platform) -> None:
+    rows = [
+        outcome(0, source_kind="physical_ai_av", judges="qwen2_5_vl, lpips", driver="alpamayo 1"),
+        outcome(1, source_kind="sample_drive"),
+    ]
+    report(platform, "chunk_0000", outcomes_table(rows))
+    page = made(platform, "leaderboard.html").decode()
+    for part in ("PhysicalAI-Autonomous-Vehicles", "sample drive", "Alpamayo", "Qwen2.5-VL", "LPIPS with AlexNet"):
+        assert part in page
+    assert "files of your own" not in page
 
 
 def test_a_leaderboard_without_any_report_says_so(platform: Platform) -> None:

@@ -18,6 +18,8 @@ def made_of(with_truth: bool = True, **changes: object) -> PromptOutcome:
     given = {
         "is_control": False,
         "engines": (PAINTER, DRIVER),
+        "judges": ("measured", "lpips"),
+        "source_kind": "sample_drive",
         "judge_passed": True,
         "verified": True,
         "verification": "agreed",
@@ -36,6 +38,7 @@ def test_an_outcome_is_edited_minus_original() -> None:
     assert 0.3 < made.lateral_shift_3s_m < 0.4
     assert made.noise_floor_lateral_3s_m == result.noise_floor_lateral_3s_m
     assert made.reasoning_changed_share == result.reasoning.changed_share
+    assert made.study_seed == result.study_seed
 
 
 def test_an_outcome_names_who_took_part() -> None:
@@ -46,6 +49,8 @@ def test_an_outcome_names_who_took_part() -> None:
         "driver constant_velocity 1 (CPU)",
     )
     assert made.engines == "videopainter, constant_velocity"
+    assert made.judges == "measured, lpips"
+    assert made.source_kind == "sample_drive"
     assert made_of(engines=(DRIVER,)).painter is None
 
 

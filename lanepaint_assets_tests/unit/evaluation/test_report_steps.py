@@ -13,10 +13,9 @@ import pandas as pd
 import pytest
 
 from lanepaint_assets.clips.records import ChunkMembership, ClipFacts, ClipRef
-from lanepaint_assets.clips.sample_drive.write import MARKER
 from lanepaint_assets.evaluation.independent_verdict import IndependentVerdict
 from lanepaint_assets.evaluation.outcomes import outcomes_of
-from lanepaint_assets.evaluation.report_lineage import source_kind
+from lanepaint_assets.evaluation.report_lineage import wording
 from lanepaint_assets.evaluation.report_steps import METRICS_FILE, REPORT_FILE, TEXT_FILE, make_trajectory_reports
 from lanepaint_assets.evaluation.video_quality import QualityRecord
 from lanepaint_assets.platform import Platform
@@ -57,7 +56,7 @@ class Chunk:
         facts: Mapping[str, object] | None = None,
         engine: str | None = None,
     ) -> None:
-        """Rows of an asset: files by item key, or the reason why there are none."""
+        """Rows of an asset: files by item key, or the reason why there are none, which is no part of what is asked."""
 
         def compute(task: ItemTask, folder: Path) -> ItemOutput:
             content = files[task.key]
@@ -71,7 +70,11 @@ class Chunk:
             ItemTask(
                 key=key,
                 fingerprint=fingerprint(
-                    asset=asset, item_key=key, upstream={"content": repr(files[key])}, engine=engine, params={}
+                    asset=asset,
+                    item_key=key,
+                    upstream={"content": "none" if isinstance(files[key], str) else repr(files[key])},
+                    engine=engine,
+                    params={},
                 ),
                 engine=engine,
             )
@@ -124,8 +127,8 @@ class Chunk:
         sheet = before_after(np.zeros((90, 160, 3), np.uint8), np.zeros((90, 160, 3), np.uint8))
         self.add("edited_videos", {key: {"before_after.png": sheet} for key in self.keys}, engine="procedural 3")
 
-    def add_quality(self) -> None:
-        region = RegionQuality(psnr_db=44.4, identical=False, ssim=0.987)
+    def add_quality(self, lpips: float | None = None) -> None:
+        region = RegionQuality(psnr_db=44.4, identical=False, ssim=0.987, lpips=lpips)
         record = QualityRecord(
             outside=region,
             inside=None,
@@ -136,7 +139,7 @@ class Chunk:
             temporal_warp_error=0.001,
             temporal_warp_error_original=0.002,
             warp_reason=None,
-            lpips_reason="no weights",
+            lpips_reason="no weights" if lpips is None else None,
             frames=96,
             ssim_frames=10,
             lpips_frames=0,
@@ -145,7 +148,8 @@ class Chunk:
                 inspector="qwen2_5_vl 1", agrees=False, found="single white", text="qwen2_5_vl 1 disagrees"
             ),
         )
-        self.add("video_quality", {key: {f"{stem(key)}_quality.json": record.to_json()} for key in self.keys})
+        files = {key: {f"{stem(key)}_quality.json": record.to_json()} for key in self.keys}
+        self.add("video_quality", files, engine="qwen2_5_vl 1")
 
     def add_videos(self) -> None:
         names = ("_comparison_preview.mp4", "_comparison.mp4", "_overlay.mp4")
@@ -290,15 +294,64 @@ def test_the_report_stays_until_something_that_it_shows_changes(chunk: Chunk) ->
         assert not made()
 
 
-def test_the_source_is_known_by_what_lies_there(tmp_path: Path) -> None:
-    assert source_kind(str(tmp_path)) == "own_files"
-    assert source_kind(str(tmp_path / "gone")) == "own_files"
-    assert source_kind("gs://bucket/clips") == "own_files"
-    (tmp_path / "features.csv").touch()
-    (tmp_path / "clip_index.parquet").touch()
-    assert source_kind(str(tmp_path)) == "physical_ai_av"
-    (tmp_path / MARKER).touch()
-    assert source_kind(str(tmp_path)) == "sample_drive"
+def test_a_report_is_known_by_what_a_reason_says_and_not_by_the_places_that_it_names(chunk: Chunk) -> None:
+    def made(reason: str) -> tuple[str, str]:
+        chunk.add_trajectories(failed=dict.fromkeys(chunk.keys, reason))
+        page = chunk.report()[REPORT_FILE]
+        return chunk.platform.store.manifest("trajectory_reports", CHUNK).rows[CHUNK_ROW].fingerprint, page
+
+    chunk.add_clips()
+    first, page = made("the worker of process 4711 ended (see /tmp/lanepaint-1x7/log): out of memory")
+    assert "process 4711" in page
+    assert made("the worker of process 12 ended (see /scratch/lanepaint-b/log): out of memory")[0] == first
+    other, page = made("the worker of process 12 ended (see /scratch/lanepaint-b/log): no such device")
+    assert other != first
+    assert "no such device" in page
+
+
+def test_the_wording_of_a_reason_has_neither_paths_nor_numbers_nor_names_of_files_and_hosts() -> None:
+    reason = "OSError: [Errno 28] No space left on 'gpu-7.cluster.local' at 12:03: '/tmp/a b/x.mp4', C:\\x; try_again."
+    assert wording(reason) == "OSError No space left on at"
+    assert wording(None) == ""
+
+
+def test_a_report_does_not_depend_on_where_its_source_can_be_seen(chunk: Chunk, tmp_path: Path) -> None:
+    chunk.add_clips()
+    chunk.add_trajectories()
+    chunk.report()
+    (tmp_path / "source").rmdir()
+    assert make_trajectory_reports(chunk.platform, CHUNK, "tonight").reused == (CHUNK_ROW,)
+
+
+def test_whose_clips_they_are_is_what_probing_found(chunk: Chunk) -> None:
+    chunk.add_clips()
+    facts = {
+        ref.item_key: {"clip.json": clip_facts(ref).model_copy(update={"source_kind": kind}).model_dump_json()}
+        for ref, kind in zip(chunk.refs, ("sample_drive", "physical_ai_av"), strict=True)
+    }
+    chunk.add("raw_clips", facts)
+    chunk.add_trajectories()
+    page = chunk.report()[REPORT_FILE]
+    for part in ("LanePaint&#39;s sample drive", "NVIDIA Autonomous Vehicle Dataset License Agreement"):
+        assert part in page
+    assert "files of your own" not in page
+    assert {row.clip_id: row.source_kind for row in outcomes_of(chunk.table())} == {
+        "clip-1": "sample_drive",
+        "clip-2": "physical_ai_av",
+    }
+
+
+def test_what_judged_and_measured_is_named_with_its_terms_and_did_not_make_the_video(chunk: Chunk) -> None:
+    chunk.add_clips()
+    for add in (chunk.add_trajectories, chunk.add_edits):
+        add()
+    chunk.add_quality(lpips=0.12)
+    files = chunk.report()
+    for part in ("verifying inspector qwen2_5_vl 1", "LPIPS with AlexNet", "Qwen2.5-VL-7B-Instruct", "BSD-2-Clause"):
+        assert part in files[REPORT_FILE]
+    assert "verifying inspector qwen2_5_vl 1" in files[TEXT_FILE]
+    assert {row.judges for row in outcomes_of(chunk.table())} == {"qwen2_5_vl, lpips"}
+    assert all("qwen" not in row.engines for row in outcomes_of(chunk.table()))
 
 
 def test_a_folder_of_a_persons_own_is_theirs_to_know(chunk: Chunk) -> None:

@@ -12,7 +12,7 @@ from statsmodels.stats.multitest import multipletests
 from lanepaint_assets.evaluation.hypothesis_tests import MIN_CLIPS
 from lanepaint_assets.evaluation.outcomes import PromptOutcome
 from lanepaint_assets.evaluation.statistics import METRICS, ContrastSummary, StudySummary, summarize
-from lanepaint_assets_tests.unit.evaluation.outcome_rows import CONTROL, EDIT, outcome
+from lanepaint_assets_tests.unit.evaluation.outcome_rows import CONTROL, EDIT, line_of, outcome, primary_lines
 
 
 def study(edited: list[float], repainted: list[float], prompt: str = EDIT, **changes: object) -> list[PromptOutcome]:
@@ -21,16 +21,13 @@ def study(edited: list[float], repainted: list[float], prompt: str = EDIT, **cha
 
 
 def primary(summary: StudySummary, prompt: str = EDIT) -> ContrastSummary:
-    line = summary.line(prompt)
-    assert line is not None
+    line = line_of(summary, prompt)
     assert line.role == "primary"
     return line
 
 
 def original(summary: StudySummary, prompt: str = EDIT) -> ContrastSummary:
-    line = summary.line(prompt, "edit - original")
-    assert line is not None
-    return line
+    return line_of(summary, prompt, contrast="edit - original")
 
 
 def test_the_control_is_subtracted_clip_by_clip() -> None:
@@ -52,8 +49,8 @@ def test_each_prompt_has_one_primary_line_and_controls_have_none() -> None:
     rows = study([0.1] * 8, [0.0] * 8) + [outcome(clip, "roundtrip") for clip in range(8)]
     rows += [outcome(clip, "double_white_solid") for clip in range(8)]
     summary = summarize(rows)
-    assert [line.prompt_key for line in summary.primary] == ["double_white_solid", EDIT]
-    assert {(line.metric, line.contrast, line.population) for line in summary.primary} == {
+    assert [line.prompt_key for line in primary_lines(summary)] == ["double_white_solid", EDIT]
+    assert {(line.metric, line.contrast, line.population) for line in primary_lines(summary)} == {
         ("lateral_shift_3s_m", "edit - repaint_as_measured", "produced")
     }
     of_controls = [line for line in summary.lines if line.is_control]
@@ -66,13 +63,10 @@ def test_drivers_never_share_a_line() -> None:
     others = [replace(row, driver="another 1") for row in study([0.5] * 7, [0.0] * 7)]
     summary = summarize(rows + others)
     assert [study.driver for study in summary.drivers] == ["another 1", "synthetic 1"]
-    assert [(line.driver, line.clips, line.mean) for line in summary.primary] == [
+    assert [(line.driver, line.clips, line.mean) for line in primary_lines(summary)] == [
         ("another 1", 7, pytest.approx(0.5)),
         ("synthetic 1", 8, pytest.approx(0.1)),
     ]
-    found = summary.line(EDIT, driver="synthetic 1")
-    assert found is not None
-    assert found.clips == 8
 
 
 def test_with_fewer_clips_than_any_test_can_use_there_is_a_mean_and_a_reason() -> None:
@@ -89,8 +83,7 @@ def test_edits_without_their_control_are_left_out_and_counted() -> None:
     lonely = primary(summarize(study([0.1] * 9, [])))
     assert (lonely.clips, lonely.mean) == (0, None)
     assert lonely.reason == "n = 0: no clip has both the edit and its control"
-    missing = summarize(study([0.1] * 9, [0.0] * 9)).line(EDIT, metric="off_lane_change")
-    assert missing is not None
+    missing = line_of(summarize(study([0.1] * 9, [0.0] * 9)), metric="off_lane_change")
     assert missing.reason == "n = 0: no clip has this number"
 
 
@@ -99,6 +92,18 @@ def test_a_control_of_another_painter_is_no_control() -> None:
     changed = [replace(row, painter="videopainter 1") if row.prompt == EDIT else row for row in rows]
     assert primary(summarize(changed)).clips == 0
     assert "Mixed video painters in one line: procedural 3, videopainter 1." in summarize(changed).drivers[0].warnings
+
+
+def test_a_control_of_another_study_seed_is_no_control() -> None:
+    # Two studies of the same clips: what differs between their seeds must not pass for the markings' effect.
+    first = study([0.1] * 9, [0.0] * 9)
+    second = [replace(row, study_seed=7, lateral_shift_3s_m=(row.lateral_shift_3s_m or 0.0) + 5.0) for row in first]
+    both = summarize([*first, *second])
+    assert primary(both).mean == pytest.approx(0.1)
+    assert primary(both).clips == 9
+    assert "Mixed study seeds in one line: 0, 7." in both.drivers[0].warnings
+    crossed = [row for row in first if row.prompt == EDIT] + [row for row in second if row.prompt == CONTROL]
+    assert primary(summarize(crossed)).clips == 0
 
 
 def test_cameras_of_one_clip_are_one_observation() -> None:
@@ -111,8 +116,7 @@ def test_cameras_of_one_clip_are_one_observation() -> None:
 def test_only_edits_that_the_judge_passed_are_in_the_secondary_population() -> None:
     rows = study([0.1] * 12, [0.0] * 12)
     judged = [replace(row, judge_passed=row.prompt == EDIT and index < 7) for index, row in enumerate(rows)]
-    line = summarize(judged).line(EDIT, population="judge_passed")
-    assert line is not None
+    line = line_of(summarize(judged), population="judge_passed")
     assert (line.clips, line.role) == (7, "exploratory")
     assert primary(summarize(judged)).clips == 12
 
@@ -135,13 +139,11 @@ def test_an_effect_that_is_sure_but_small_is_said_to_be_small() -> None:
 
 def test_a_distance_is_not_tested_against_zero() -> None:
     summary = summarize(study([0.1] * 9, [0.0] * 9))
-    distance = summary.line(EDIT, "edit - original", "ade_between_arms_m")
-    assert distance is not None
+    distance = line_of(summary, contrast="edit - original", metric="ade_between_arms_m")
     assert (distance.mean, distance.p_value, distance.equivalent) == (pytest.approx(0.3), None, None)
     assert distance.reason is not None
     assert "never negative" in distance.reason
-    against_control = summary.line(EDIT, metric="ade_between_arms_m")
-    assert against_control is not None
+    against_control = line_of(summary, metric="ade_between_arms_m")
     assert against_control.p_value == 1.0
 
 
@@ -152,8 +154,10 @@ def test_primary_lines_are_corrected_among_themselves_and_the_others_over_all() 
         shifts = rng.normal(0.12 * number, 0.3, 20)
         rows += [outcome(clip, f"prompt_{number}", shift, speed_change_mps=shift) for clip, shift in enumerate(shifts)]
     summary = summarize(rows)
-    of_primary = [line.p_value for line in summary.primary]
-    assert [line.q_value for line in summary.primary] == pytest.approx(multipletests(of_primary, method="fdr_bh")[1])
+    of_primary = [line.p_value for line in primary_lines(summary)]
+    assert [line.q_value for line in primary_lines(summary)] == pytest.approx(
+        multipletests(of_primary, method="fdr_bh")[1]
+    )
     tested = [line for line in summary.lines if line.p_value is not None]
     over_all = multipletests([line.p_value for line in tested], method="fdr_bh")[1]
     for line, q_value in zip(tested, over_all, strict=True):

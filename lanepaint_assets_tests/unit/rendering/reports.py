@@ -128,7 +128,7 @@ REPORT = ChunkReport(
     clips=(CLIP,),
     refused_clips=(RefusedClip("clip_c", CAMERA, "the file is empty"),),
     study=(PRIMARY, replace(PRIMARY, is_primary=False, metric="change of minADE, m", finding="cannot tell")),
-    licences=(source_licence("physical_ai_av"), *engine_licences({"procedural", "alpamayo"}, {"alpamayo"})),
+    licences=(source_licence("physical_ai_av"), *engine_licences({"procedural"}, {"alpamayo"})),
     settings={"study_seed": "17"},
     checkpoints=(CheckpointNote("alpamayo_checkpoint", "d" * 64),),
     run_name="nightly",

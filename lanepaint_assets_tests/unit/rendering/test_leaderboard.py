@@ -169,6 +169,7 @@ def test_the_text_has_a_line_a_prompt_and_its_reasons() -> None:
         *("<", "0.001", "0.012", "468/119/54"),
     ]
     assert "- c_open: n = 4: below 6 clips no test can reach 5 %" in text
+    assert "- The edited videos: Use and publish freely; keep the notices." in text
 
 
 def test_the_forest_plot_has_left_on_the_left_and_the_margin_around_zero() -> None:

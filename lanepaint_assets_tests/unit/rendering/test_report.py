@@ -150,6 +150,14 @@ def test_the_strictest_terms_stand_in_the_answer_and_all_inputs_below() -> None:
     assert "FLUX" not in licences
 
 
+def test_the_text_says_what_may_be_done_with_videos_and_with_figures() -> None:
+    text = " ".join(render_text(REPORT).split())
+    assert "The edited videos: For internal development only" in text
+    assert "Trajectories, reasoning and all figures: For internal development only" in text
+    assert "No commercial use." in text  # the driver's
+    assert "Terms" not in render_text(replace(REPORT, licences=()))
+
+
 def test_the_page_asks_for_nothing_outside_itself() -> None:
     page = render_html(REPORT)
     assert re.search(r"https?:|//[a-z0-9-]+\.[a-z]", page) is None

@@ -10,10 +10,10 @@ class Alpamayo1_5(AlpamayoR1):
     pops_input_ids = False
 
     @classmethod
-    def from_pretrained(cls, folder, dtype, attn_implementation="flash_attention_2"):
+    def from_pretrained(cls, folder, dtype, use_safetensors, attn_implementation="flash_attention_2"):
         if attn_implementation != "sdpa":
             raise ImportError("flash_attn is not installed")
-        return super().from_pretrained(folder, dtype)
+        return super().from_pretrained(folder, dtype, use_safetensors)
 
     def sample_trajectories_from_data_with_vlm_rollout(self, data, **options):
         data = copy.deepcopy(data)

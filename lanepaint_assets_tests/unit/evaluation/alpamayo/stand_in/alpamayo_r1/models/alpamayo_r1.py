@@ -35,7 +35,8 @@ class AlpamayoR1(torch.nn.Module):
         self.tokenizer = object()
 
     @classmethod
-    def from_pretrained(cls, folder, dtype):
+    def from_pretrained(cls, folder, dtype, use_safetensors):
+        assert use_safetensors, "pickled weights may run code"
         config = json.loads((Path(folder) / "config.json").read_text())
         assert json.loads(Path(hf_hub_download(LANGUAGE_MODEL, "tokenizer_config.json")).read_text())
         if "STAND_IN_LOADS" in os.environ:
