@@ -6,6 +6,7 @@ versions. To add an engine, add a row and a class that implements the role (ARCH
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -26,6 +27,7 @@ EXTRA_MODULES: Final = {
     "qwen": ("torch", "transformers"),
     "train": ("diffusers", "peft", "torch"),
     "alpamayo": ("torch", "transformers"),
+    "hub": ("huggingface_hub",),
     "gcs": ("dagster_gcp", "gcsfs"),
     "k8s": ("dagster_k8s",),
     "postgres": ("dagster_postgres",),
@@ -40,6 +42,24 @@ def missing_modules(extra: str) -> list[str]:
 def install_command(extra: str) -> str:
     """What a person types to install an extra."""
     return "make install-sam2" if extra == "sam2" else f"pip install 'lanepaint[{extra}]'"
+
+
+def lacking_packages(entry: EngineEntry, settings: Settings) -> str | None:
+    """What is not installed of what an engine runs with, and how it gets there; None where all is.
+
+    Alpamayo may run in another Python environment, and its package is on no registry.
+    """
+    if entry.name != "alpamayo":
+        return f"needs {install_command(entry.extra)}" if missing_modules(entry.extra) else None
+    if settings.alpamayo_python is not None:
+        found = shutil.which(settings.alpamayo_python)
+        return None if found else f"needs an interpreter; {PREFIX}ALPAMAYO_PYTHON names none"
+    from lanepaint_assets.evaluation.alpamayo.worker import RELEASES
+
+    package = RELEASES[settings.alpamayo_model].package
+    if find_spec(package) is not None:
+        return None
+    return f"needs {package}, best in an environment of its own that {PREFIX}ALPAMAYO_PYTHON names"
 
 
 @dataclass(frozen=True)
@@ -78,8 +98,6 @@ class EngineEntry:
         deciding: settings that it takes and that change its results, by argument; they enter fingerprints.
         other: settings that it takes and that change only where and how fast it computes, by argument.
         takes_loras: whether a LoRA can adapt it.
-        has_smoke_check: for engines with checkpoints, whether the class is `Checkable`; else new checkpoints are only
-            read as files.
     """
 
     role: Role
@@ -92,7 +110,6 @@ class EngineEntry:
     deciding: Mapping[str, str] = field(default_factory=dict)
     other: Mapping[str, str] = field(default_factory=dict)
     takes_loras: bool = False
-    has_smoke_check: bool = True
 
     @property
     def label(self) -> str:
@@ -120,7 +137,7 @@ class EngineEntry:
 
 @runtime_checkable
 class Checkable(Protocol):
-    """An engine whose checkpoint can be checked before a step relies on it. Every engine with weights may be one."""
+    """An engine whose checkpoint can be checked before a step relies on it. Every engine with weights is one."""
 
     def smoke_check(self) -> None:
         """Read all weights and compute one small input; whether what comes out is good is not asked, only numbers.
@@ -129,6 +146,7 @@ class Checkable(Protocol):
             CheckpointError: the weights cannot be read, are another model's, or are no numbers.
             ItemError: the network gave NaN.
             DeviceMemoryError: it could not be found out now.
+            StepError: it could not be found out here.
         """
         ...
 
@@ -246,7 +264,6 @@ ENGINES: tuple[EngineEntry, ...] = (
             "chunk": "alpamayo_chunk",
         },
         other={"device": "alpamayo_device", "python": "alpamayo_python", "timeout_s": "alpamayo_timeout_s"},
-        has_smoke_check=False,
     ),
 )
 
@@ -283,9 +300,19 @@ def engine_named(role: Role, name: str) -> EngineEntry:
     return {(entry.role, entry.name): entry for entry in ENGINES}[role, name]
 
 
-def engine_reading(asset: str) -> EngineEntry | None:
-    """The engine that reads a checkpoint; None where there is none yet."""
-    return next((entry for entry in ENGINES if any(found.asset == asset for found in entry.checkpoints)), None)
+def engine_reading(asset: str) -> EngineEntry:
+    """The engine that reads a checkpoint.
+
+    Raises:
+        KeyError: there is no such checkpoint.
+    """
+    return {checkpoint.asset: entry for entry in ENGINES for checkpoint in entry.checkpoints}[asset]
+
+
+def file_of(asset: str, settings: Settings) -> str | None:
+    """The file that a checkpoint consists of; None where it is the whole folder."""
+    (checkpoint,) = (each for each in engine_reading(asset).checkpoints if each.asset == asset)
+    return checkpoint.file_name(settings)
 
 
 def parse_label(label: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Whether a checkpoint has all of its files, and each of them its whole length.
+"""Whether a checkpoint has all of its files, each of them its whole length, and none to be read that may run code.
 
 Called by observations, before a new version is published, and by `model_folder.py`, before an engine reads a folder.
 Layouts are those of diffusers (`model_index.json` and a folder a component), of transformers (configuration and weights
@@ -9,6 +9,7 @@ check's business.
 from __future__ import annotations
 
 import json
+import pickletools
 import re
 import zipfile
 from typing import Any
@@ -21,11 +22,26 @@ _WITHOUT_WEIGHTS = ("scheduler_config.json", "tokenizer_config.json", "preproces
 _INDEXES = ("model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.json")
 _WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 
+# Names of pickled weights, which no engine reads.
+_PICKLED = re.compile(r"[^/]+\.(bin|pt|pth|ckpt)(\.index\.json)?")
+
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
 _TORCH = (".pt", ".pth", ".bin")
 
 # What torch.save begins with: an archive, or since before 2020 a bare pickle, which does not say its length.
 _ZIP = b"PK\x03\x04"
+_BARE_PICKLE = b"\x80"
+
+# What a pickle of tensors calls when it is read, as torch's own reader of weights alone allows it.
+_HARMLESS = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|tensor_v3|parameter|parameter_with_state)"
+    r"|torch\.nn\.parameter Parameter|torch \w+Storage|torch\.storage (Typed|Untyped)Storage|torch (Size|device|bool)"
+    r"|torch (bfloat|float|uint|int|complex)\d+"
+)
+# Opcodes that look a name up in other ways; torch.save uses none of them.
+_OTHER_LOOKUPS = frozenset({"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"})
+# The pickle names the weights and where they lie: under a megabyte for ten thousand of them.
+_LONGEST_PICKLE_BYTES = 100_000_000
 
 # One request reads the head of nearly every released shard: 20 to 120 KB. The format allows 100 MB.
 _HEAD_BYTES = 1 << 17
@@ -57,7 +73,7 @@ def check_complete(listing: Listing, file: str | None = None, *, is_collection: 
         if name.endswith(".safetensors"):
             _tensors(listing, name)
         elif name.endswith(_TORCH):
-            _check_torch_file(listing, name)
+            _check_torch_file(listing, name, is_read=name == file)
         elif name.endswith(".index.json"):
             _check_index(listing, name, may_be_without_weights=is_collection)
         shard = _SHARD.fullmatch(name)
@@ -96,6 +112,12 @@ def _check_component(listing: Listing, prefix: str) -> None:
             _check_index(listing, f"{prefix}{name}")
             return
     present = [name for name in _WEIGHTS if f"{prefix}{name}" in listing.sizes]
+    pickled = [name for name in listing.sizes if name.startswith(prefix) and _PICKLED.fullmatch(name[len(prefix) :])]
+    if pickled and not present:
+        raise CheckpointError(
+            f"{listing.folder / pickled[0]}: this model comes with pickled weights alone, which may run code when they "
+            "are read; copy its safetensors, nothing else is read"
+        )
     _tensors(listing, prefix + (present[0] if present else _WEIGHTS[1 if is_diffusers else 0]))
 
 
@@ -105,7 +127,10 @@ def _check_index(listing: Listing, name: str, *, may_be_without_weights: bool = 
     if not isinstance(weight_map, dict):
         raise CheckpointError(f"{listing.folder / name}: it names no weights; copy it again")
     prefix = name[: name.rfind("/") + 1]
-    shards = sorted(set(weight_map.values()))
+    shards = sorted({str(shard) for shard in weight_map.values()})
+    pickled = [shard for shard in shards if not shard.endswith(".safetensors")]
+    if pickled and ".safetensors." in name:
+        raise CheckpointError(f"{listing.folder / name}: it names {pickled[0]}, and only safetensors are read")
     if may_be_without_weights and not any(f"{prefix}{shard}" in listing.sizes for shard in shards):
         return
     for shard in shards:
@@ -141,21 +166,40 @@ def _tensors(listing: Listing, name: str) -> frozenset[str]:
     return frozenset(tensors)
 
 
-def _check_torch_file(listing: Listing, name: str) -> None:
-    """An archive's list of contents stands at its end, so a cut one has none."""
+def _check_torch_file(listing: Listing, name: str, *, is_read: bool) -> None:
+    """An archive's list of contents stands at its end, so a cut one has none. One that is read names no code."""
     path = listing.folder / name
-    if _bytes(listing, name, 0, 1) == b"\x80":
+    if _bytes(listing, name, 0, 1) == _BARE_PICKLE:
+        if is_read:
+            raise CheckpointError(f"{path}: a bare pickle, which may run code when it is read; copy the released file")
         return
     problem = None
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            if not any(inside.endswith("data.pkl") for inside in archive.namelist()):
+            pickles = [entry for entry in archive.infolist() if entry.filename.endswith(".pkl")]
+            if not any(entry.filename.endswith("data.pkl") for entry in pickles):
                 problem = "is no checkpoint of torch"
-    except (zipfile.BadZipFile, EOFError, ValueError):
+            elif is_read:
+                problem = next(filter(None, (_foreign_code(archive, entry) for entry in pickles)), None)
+    except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError):
         cut = _bytes(listing, name, 0, len(_ZIP)) == _ZIP
         problem = "is damaged or cut short" if cut else "is no checkpoint of torch"
     if problem is not None:
         raise CheckpointError(f"{path}: this file of the checkpoint {problem}; copy it again")
+
+
+def _foreign_code(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str | None:
+    """What a pickle would run beside putting tensors together; None where there is nothing. It is not run to find out.
+
+    Raises:
+        ValueError: it is no pickle.
+    """
+    if entry.file_size > _LONGEST_PICKLE_BYTES:
+        return f"has a list of weights of {entry.file_size} bytes"
+    for operation, argument, _ in pickletools.genops(archive.read(entry)):
+        if operation.name in _OTHER_LOOKUPS or (operation.name == "GLOBAL" and not _HARMLESS.fullmatch(str(argument))):
+            return f"would run code when it is read ({argument or operation.name})"
+    return None
 
 
 def _require(listing: Listing, name: str) -> None:

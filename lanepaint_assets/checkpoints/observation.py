@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -18,8 +18,15 @@ from upath import UPath
 from lanepaint_assets.checkpoints.completeness import check_complete
 from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS, Listing, list_checkpoint
 from lanepaint_assets.checkpoints.files import CheckpointError
-from lanepaint_assets.checkpoints.smoke_check import RETRY_AFTER, Outcome, check_mode, remembered, smoke_check
-from lanepaint_assets.engines import EngineEntry, engine_reading
+from lanepaint_assets.checkpoints.smoke_check import (
+    RETRY_AFTER,
+    Outcome,
+    check_mode,
+    last_passed,
+    remembered,
+    smoke_check,
+)
+from lanepaint_assets.engines import EngineEntry, engine_reading, file_of
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.store.observed import ABSENT, Found, Observed, last_observed, record_observed
 
@@ -63,11 +70,20 @@ class Observation:
     state: Observed
 
 
+def checkpoint_listing(platform: Platform, asset: str) -> Listing:
+    """The files that a checkpoint consists of now.
+
+    Raises:
+        OSError: they may not be read.
+    """
+    return list_checkpoint(platform.checkpoint_folder(asset), file_of(asset, platform.settings))
+
+
 def look_at(platform: Platform, asset: str, now: datetime) -> Look:
     """List a checkpoint and, where it is not the version in force, see whether it is whole and at rest."""
     last = last_observed(platform.store, asset)
     try:
-        listing = _listing(platform, asset)
+        listing = checkpoint_listing(platform, asset)
     except OSError as error:
         nothing = Listing(platform.checkpoint_folder(asset), (), (), None)
         return Look(asset, nothing, "unreadable", f"its files cannot be read: {error}", now)
@@ -84,7 +100,7 @@ def look_at(platform: Platform, asset: str, now: datetime) -> Look:
         problem = f"its files are gone; it counts as absent if they are not back at {_clock(believed)}"
         return Look(asset, listing, "unstable", problem, believed)
     try:
-        check_complete(listing, _file(platform, asset), is_collection=asset in COLLECTIONS)
+        check_complete(listing, file_of(asset, platform.settings), is_collection=asset in COLLECTIONS)
     except CheckpointError as error:
         return Look(asset, listing, "incomplete", str(error))
     except OSError as error:
@@ -101,6 +117,28 @@ def look_at(platform: Platform, asset: str, now: datetime) -> Look:
     return Look(asset, listing, "new")
 
 
+def look_at_all(platform: Platform, now: datetime) -> dict[str, Look]:
+    """Every checkpoint by its asset; a new one that its model's last check refused is `refused`, with the reason.
+
+    Nothing is loaded, and what is said is of the files as they are now, not of what the last observation found.
+    """
+    looks = {asset: look_at(platform, asset, now) for asset in CHECKPOINT_FOLDERS}
+    return {asset: _judged(platform, looks, asset) for asset in looks}
+
+
+def _judged(platform: Platform, looks: Mapping[str, Look], asset: str) -> Look:
+    look, entry = looks[asset], engine_reading(asset)
+    if not _is_to_be_loaded(platform, look, entry):
+        return look
+    partner = _partner_in_the_way(looks, entry, asset)
+    if partner is not None:
+        return replace(look, condition="unstable", problem=partner.problem, due=partner.due)
+    outcome = remembered(platform, entry, _versions(looks, entry))
+    if outcome is None or outcome.reason is None:
+        return look
+    return replace(look, condition="refused", problem=_refusal(outcome, entry, asset))
+
+
 def due_checkpoints(platform: Platform, now: datetime) -> list[str]:
     """The checkpoints that an observation would find otherwise than the last one did; costs one listing each."""
     due = []
@@ -111,7 +149,7 @@ def due_checkpoints(platform: Platform, now: datetime) -> list[str]:
             continue
         # A folder that cannot be read is for the observation to tell.
         with contextlib.suppress(OSError):
-            if _listing(platform, asset).mark == last.mark:
+            if checkpoint_listing(platform, asset).mark == last.mark:
                 continue
         due.append(asset)
     return due
@@ -155,31 +193,47 @@ def _checked(
 ) -> tuple[Condition, str | None, datetime | None, str]:
     """Condition, problem, when to look again, and what was done."""
     entry = engine_reading(asset)
-    mode = check_mode(platform.settings, entry)
-    if mode != "load" or entry is None:
-        return "fine", None, None, _WORDS[mode]
-    if not entry.has_smoke_check:
-        return "fine", None, None, f"{_WORDS['header']}; {entry.label} has no smoke check"
-    partners = [looks[each.asset] for each in entry.checkpoints if each.asset != asset]
-    for partner in partners:
-        if partner.condition == "absent":
-            return "fine", None, None, f"{_WORDS['header']}; {partner.asset} is absent, and {entry.label} needs both"
-        if partner.condition not in ("fine", "new"):
-            reason = f"{entry.label} also needs {partner.asset}, which is {partner.condition}: {partner.problem}"
-            return "unstable", reason, partner.due, "none"
+    if not _is_to_be_loaded(platform, looks[asset], entry):
+        return "fine", None, None, _WORDS[check_mode(platform.settings, entry)]
+    partner = _partner_in_the_way(looks, entry, asset)
+    if partner is not None:
+        return "unstable", partner.problem, partner.due, "none"
+    absent = [each.asset for each in entry.checkpoints if looks[each.asset].condition == "absent"]
+    if absent:
+        return "fine", None, None, f"{_WORDS['header']}; {absent[0]} is absent, and {entry.label} needs both"
     outcome = check(platform, entry, _versions(looks, entry), now)
     if outcome.reason is None:
         return "fine", None, None, _ran(outcome)
-    together = f" (checked together with {' and '.join(each.asset for each in partners)})" if partners else ""
     due = None if outcome.is_final else now + RETRY_AFTER
-    return "refused", f"{outcome.reason}{together}", due, f"failed after {outcome.seconds:g} s"
+    return "refused", _refusal(outcome, entry, asset), due, f"failed after {outcome.seconds:g} s"
+
+
+def _is_to_be_loaded(platform: Platform, look: Look, entry: EngineEntry) -> bool:
+    """Whether files are new, and this machine checks new ones by loading them."""
+    is_new = look.condition == "new" and look.listing.version != ABSENT
+    return is_new and check_mode(platform.settings, entry) == "load"
+
+
+def _partner_in_the_way(looks: Mapping[str, Look], entry: EngineEntry, asset: str) -> Look | None:
+    """Another checkpoint that the engine loads too and that is not whole or at rest; its problem says so."""
+    for each in entry.checkpoints:
+        partner = looks[each.asset]
+        if each.asset != asset and partner.condition not in ("absent", "fine", "new"):
+            reason = f"{entry.label} also needs {each.asset}, which is {partner.condition}: {partner.problem}"
+            return replace(partner, problem=reason)
+    return None
+
+
+def _refusal(outcome: Outcome, entry: EngineEntry, asset: str) -> str:
+    partners = " and ".join(each.asset for each in entry.checkpoints if each.asset != asset)
+    return f"{outcome.reason} (checked together with {partners})" if partners else str(outcome.reason)
 
 
 def _told(platform: Platform, looks: Mapping[str, Look], asset: str) -> str:
     """What the version in force went through, as far as it is remembered."""
     entry = engine_reading(asset)
-    outcome = None if entry is None else remembered(platform.store, entry, _versions(looks, entry))
-    return _WORDS["header"] if outcome is None or outcome.reason is not None else _ran(outcome)
+    outcome = last_passed(platform, entry, _versions(looks, entry))
+    return _WORDS["header"] if outcome is None else _ran(outcome)
 
 
 def _ran(outcome: Outcome) -> str:
@@ -195,19 +249,6 @@ COLLECTIONS = frozenset({"alpamayo_checkpoint"})
 
 def _versions(looks: Mapping[str, Look], entry: EngineEntry) -> dict[str, str]:
     return {each.asset: looks[each.asset].listing.version for each in entry.checkpoints}
-
-
-def _listing(platform: Platform, asset: str) -> Listing:
-    return list_checkpoint(platform.checkpoint_folder(asset), _file(platform, asset))
-
-
-def _file(platform: Platform, asset: str) -> str | None:
-    """The file that a checkpoint consists of; None where it is the whole folder."""
-    entry = engine_reading(asset)
-    if entry is None:
-        return None
-    (checkpoint,) = (each for each in entry.checkpoints if each.asset == asset)
-    return checkpoint.file_name(platform.settings)
 
 
 def _clock(moment: datetime) -> str:

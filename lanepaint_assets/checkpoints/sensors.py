@@ -14,9 +14,6 @@ import dagster as dg
 
 from lanepaint_assets.platform import Platform
 
-# Copying a checkpoint takes minutes, and the last file of it must rest for some more.
-EVERY_MINUTES = 5
-
 # The first tick of a code location that was just deployed; after it the sensor does nothing.
 START_INTERVAL_S = 30
 
@@ -31,13 +28,14 @@ DueAssets = Callable[[Platform, datetime], Sequence[str]]
 
 
 def build_observation(
-    assets: Sequence[str], due: Sequence[DueAssets]
+    assets: Sequence[str], due: Sequence[DueAssets], minutes: int
 ) -> tuple[dg.SensorDefinition, dg.ScheduleDefinition]:
     """The sensor for the start and the schedule for all times after it.
 
     Args:
         assets: all observed assets.
         due: what each room says of its own.
+        minutes: between two looks of the schedule.
     """
     job = dg.define_asset_job(
         OBSERVE_INPUTS,
@@ -66,7 +64,7 @@ def build_observation(
     @dg.schedule(
         name=OBSERVE_INPUTS,
         job=job,
-        cron_schedule=f"*/{EVERY_MINUTES} * * * *",
+        cron_schedule=f"*/{minutes} * * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Observes checkpoints and the prompt catalogue when their files say that there is something new.",
     )

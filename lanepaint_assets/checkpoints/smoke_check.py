@@ -23,7 +23,7 @@ from typing import IO, Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lanepaint_assets.checkpoints.files import CheckpointError
-from lanepaint_assets.engines import Checkable, EngineEntry, missing_modules
+from lanepaint_assets.engines import Checkable, EngineEntry, lacking_packages
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import Settings, SettingsError
 from lanepaint_assets.store.artifacts import ArtifactStore
@@ -65,6 +65,7 @@ class Outcome(BaseModel):
 
 
 class _Remembered(BaseModel):
+    files: str
     outcome: Outcome
     at: datetime
 
@@ -73,7 +74,7 @@ class _Memory(BaseModel):
     checks: dict[str, _Remembered] = {}
 
 
-def check_mode(settings: Settings, entry: EngineEntry | None) -> CheckMode:
+def check_mode(settings: Settings, entry: EngineEntry) -> CheckMode:
     """What a new version of an engine's checkpoint must pass on this machine.
 
     Where the settings leave it open, models are loaded only where their engine's packages and a GPU are at hand: an
@@ -81,25 +82,34 @@ def check_mode(settings: Settings, entry: EngineEntry | None) -> CheckMode:
     """
     if settings.checkpoint_check is not None:
         return settings.checkpoint_check
-    if entry is None or missing_modules(entry.extra) or not any(Path(file).exists() for file in _GPU_FILES):
+    if lacking_packages(entry, settings) or not any(Path(file).exists() for file in _GPU_FILES):
         return "header"
     return "load"
 
 
-def remembered(store: ArtifactStore, entry: EngineEntry, versions: Mapping[str, str]) -> Outcome | None:
-    """What the last check of these files came to; None where there was none.
+def remembered(platform: Platform, entry: EngineEntry, versions: Mapping[str, str]) -> Outcome | None:
+    """What the last check of these files with these settings came to; None where there was none.
 
     Args:
-        store: keeps the results.
+        platform: whose settings, and whose store keeps the results.
         entry: the engine.
         versions: of each of its checkpoints, by asset.
     """
-    found = _read(store).checks.get(_key(entry, versions))
+    found = _read(platform.store).checks.get(_key(platform.settings, entry, versions))
     return None if found is None else found.outcome
 
 
+def last_passed(platform: Platform, entry: EngineEntry, versions: Mapping[str, str]) -> Outcome | None:
+    """The last check that these files passed, with whatever settings; None where there was none."""
+    files = _files_key(entry, versions)
+    passed = [
+        each for each in _read(platform.store).checks.values() if each.files == files and each.outcome.reason is None
+    ]
+    return max(passed, key=lambda each: each.at).outcome if passed else None
+
+
 def smoke_check(platform: Platform, entry: EngineEntry, versions: Mapping[str, str], now: datetime) -> Outcome:
-    """Load an engine's model and compute once, unless it is known what comes of these files.
+    """Load an engine's model and compute once, unless it is known what comes of these files with these settings.
 
     Args:
         platform: whose checkpoints and settings.
@@ -107,14 +117,14 @@ def smoke_check(platform: Platform, entry: EngineEntry, versions: Mapping[str, s
         versions: of each of its checkpoints, by asset.
         now: the moment.
     """
-    key = _key(entry, versions)
+    key = _key(platform.settings, entry, versions)
     held = _read(platform.store).checks.get(key)
     if held is not None and (held.outcome.is_final or now < held.at + RETRY_AFTER):
         return held.outcome
-    outcome = in_child(platform.settings, entry)
+    outcome, files = in_child(platform.settings, entry), _files_key(entry, versions)
 
     def entered(content: bytes | None) -> bytes:
-        checks = {**_parsed(content).checks, key: _Remembered(outcome=outcome, at=now)}
+        checks = {**_parsed(content).checks, key: _Remembered(files=files, outcome=outcome, at=now)}
         newest = sorted(checks, key=lambda each: checks[each].at)[-_KEPT:]
         return _Memory(checks={each: checks[each] for each in newest}).model_dump_json(indent=1).encode()
 
@@ -128,8 +138,9 @@ def in_this_process(settings: Settings, entry: EngineEntry) -> Outcome:
     reason, is_final = None, True
     try:
         engine = Platform(settings.model_copy(update=_LIGHT)).engine_of(entry)
-        if isinstance(engine, Checkable):
-            engine.smoke_check()
+        if not isinstance(engine, Checkable):
+            raise AssertionError(f"{entry.label} reads checkpoints and has no smoke check")
+        engine.smoke_check()
     except DeviceMemoryError as error:
         reason, is_final = str(error), False
     except (CheckpointError, ItemError) as error:
@@ -192,7 +203,18 @@ def _last_line(log: IO[bytes]) -> str:
     return f": {lines[-1][:500]}" if lines else ""
 
 
-def _key(entry: EngineEntry, versions: Mapping[str, str]) -> str:
+def _key(settings: Settings, entry: EngineEntry, versions: Mapping[str, str]) -> str:
+    """What decides how a check ends: the files, and how and where the engine computes.
+
+    Another device, interpreter or precision may take what this one refused.
+    """
+    checked = settings.model_copy(update=_LIGHT)
+    names = sorted({*entry.deciding.values(), *entry.other.values()})
+    chosen = json.dumps({name: getattr(checked, name) for name in names})
+    return hashlib.sha256(f"{_files_key(entry, versions)}\0{chosen}".encode()).hexdigest()
+
+
+def _files_key(entry: EngineEntry, versions: Mapping[str, str]) -> str:
     told = "\0".join([entry.label, *(f"{asset}={versions[asset]}" for asset in sorted(versions))])
     return hashlib.sha256(told.encode()).hexdigest()
 

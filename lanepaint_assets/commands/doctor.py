@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform as machine
 import shutil
@@ -11,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
-from lanepaint_assets.checkpoints.observation import Look, look_at
+from lanepaint_assets.checkpoints.observation import Look, look_at_all
 from lanepaint_assets.checkpoints.sensors import OBSERVE_INPUTS
 from lanepaint_assets.clips.sources import ClipSourceError
 from lanepaint_assets.commands.launch import Session
@@ -21,9 +20,9 @@ from lanepaint_assets.engines import (
     EngineEntry,
     chosen_engine,
     install_command,
+    lacking_packages,
     missing_modules,
 )
-from lanepaint_assets.evaluation.alpamayo.worker import RELEASES
 from lanepaint_assets.jobs import sensor_states
 from lanepaint_assets.partitions import registered_chunks
 from lanepaint_assets.settings import PREFIX, Settings
@@ -49,8 +48,7 @@ def examine(session: Session, say: Callable[[str], None]) -> bool:
     say("")
     say("Engines (* chosen)")
     able = True
-    now = datetime.now(UTC)
-    checkpoints = {name: look_at(session.platform, name, now) for name in CHECKPOINT_FOLDERS}
+    checkpoints = look_at_all(session.platform, datetime.now(UTC))
     for entry in ENGINES:
         chosen = chosen_engine(settings, entry.role) == entry
         lacking = _lacking(entry, settings, checkpoints)
@@ -64,7 +62,7 @@ def examine(session: Session, say: Callable[[str], None]) -> bool:
     say("")
     say("Sensors")
     for name, running in sensor_states(session.instance).items():
-        say(f"  {name:<13} " + ("on" if running else f"off; turn it on in the UI (Automation), or: {_turn_on(name)}"))
+        say(f"  {name:<23} " + ("on" if running else f"off; turn it on in the UI (Automation), or: {_turn_on(name)}"))
     say("")
     say("Settings")
     for field, description in Settings.model_fields.items():
@@ -81,45 +79,44 @@ def _told(session: Session, look: Look) -> str:
     listing = look.listing
     if look.condition == "absent":
         return f"absent (checkpoints/{CHECKPOINT_FOLDERS[look.asset]}); CPU engines need none"
-    size = f"{len(listing.files)} files, {listing.size / 1e9:.1f} GB"
+    count = len(listing.files)
+    size = f"{count} file{'' if count == 1 else 's'}, {listing.size / 1e9:.1f} GB"
     if look.condition == "fine":
         return f"{size}, fine"
+    if look.problem is None:
+        gone = listing.version == ABSENT
+        return "gone; the next observation says so" if gone else f"{size}, complete; {_NEXT_CHECK}"
     last = last_observed(session.platform.store, look.asset)
     in_force = "none was taken before" if last is None or last.version == ABSENT else "the one before stays in force"
-    if look.problem is not None:
-        condition, problem = look.condition, look.problem
-    elif last is not None and last.mark == listing.mark and last.problem is not None:
-        condition, problem = "refused", last.problem
-    else:
-        return f"{size}, complete; its check comes with the next observation"
     # The folder is in the line of every absent one; here it would hide the file.
-    return f"{size}, {condition}: {problem.replace(f'{listing.folder}/', '')}; {in_force}"
+    return f"{size}, {look.condition}: {look.problem.replace(f'{listing.folder}/', '')}; {in_force}"
+
+
+_NEXT_CHECK = "its check comes with the next observation"
+
+# What a step would meet with files as they are now, observed or not: one that only waits is whole, and is used.
+_USELESS = {
+    "incomplete": "all of its",
+    "unreadable": "leave to read its",
+    "refused": "another one than the refused",
+}
 
 
 def _lacking(entry: EngineEntry, settings: Settings, checkpoints: Mapping[str, Look]) -> str | None:
     """What an engine needs before it can be used; None where it is ready."""
-    if entry.extra == "alpamayo":
-        lacking = _lacking_of_alpamayo(settings)
-        if lacking is not None:
-            return lacking
-    elif missing_modules(entry.extra):
-        return f"needs {install_command(entry.extra)}"
-    absent = [needed.asset for needed in entry.checkpoints if checkpoints[needed.asset].condition == "absent"]
-    partial = [needed.asset for needed in entry.checkpoints if checkpoints[needed.asset].condition == "incomplete"]
-    if partial:
-        return f"needs all of its {' and '.join(partial)}"
-    return f"needs its {' and '.join(absent)}" if absent else None
-
-
-def _lacking_of_alpamayo(settings: Settings) -> str | None:
-    """It may run in another Python environment, and no registry has its package."""
-    if settings.alpamayo_python is not None:
-        found = shutil.which(settings.alpamayo_python)
-        return None if found else f"needs an interpreter; {PREFIX}ALPAMAYO_PYTHON names none"
-    package = RELEASES[settings.alpamayo_model].package
-    if importlib.util.find_spec(package) is not None:
+    lacking = lacking_packages(entry, settings)
+    if lacking is not None:
+        return lacking
+    looks = [checkpoints[needed.asset] for needed in entry.checkpoints]
+    for condition, words in _USELESS.items():
+        found = [look.asset for look in looks if look.condition == condition]
+        if found:
+            return f"needs {words} {' and '.join(found)}"
+    absent = [look.asset for look in looks if look.listing.version == ABSENT]
+    if not absent:
         return None
-    return f"needs {package}, best in an environment of its own that {PREFIX}ALPAMAYO_PYTHON names"
+    names = " ".join(asset.removesuffix("_checkpoint") for asset in absent)
+    return f"needs its {' and '.join(absent)}: lanepaint checkpoints download {names}"
 
 
 def _turn_on(sensor: str) -> str:

@@ -39,7 +39,13 @@ def read_component(kind: type[M], folder: Path, dtype: torch.dtype) -> M:
     try:
         # Weights of another shape are reported rather than raised, because the libraries' errors do not name them.
         module, report = loader.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            # Else the libraries fall back on pickled weights.
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

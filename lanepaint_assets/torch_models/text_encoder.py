@@ -17,7 +17,7 @@ from typing import ClassVar
 from weakref import WeakValueDictionary
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
@@ -249,7 +249,7 @@ def encoder_identity(folder: Path) -> str:
         for name, sample in sorted(_samples(folder).items()):
             digest.update(f"{name}\0".encode())
             digest.update(sample.view(torch.int16).numpy().tobytes())
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: not a readable T5 encoder ({error}); copy it again") from error
     return digest.hexdigest()
 

@@ -288,7 +288,7 @@ def _config(folder: Path) -> dict[str, Any]:
 def _read_processor(folder: Path) -> Qwen2_5_VLProcessor:
     reader: Any = AutoProcessor
     try:
-        processor = reader.from_pretrained(folder, local_files_only=True)
+        processor = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{folder}: its tokenizer or picture processor cannot be read ({reason})") from error

@@ -18,7 +18,6 @@ from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
 from lanepaint_assets.checkpoints.observation import due_checkpoints
 from lanepaint_assets.checkpoints.sensors import (
     CATALOGUE,
-    EVERY_MINUTES,
     OBSERVE_INPUTS,
     assets_to_observe,
     is_observing,
@@ -190,6 +189,45 @@ def test_an_instance_that_knows_nothing_is_told_though_the_store_was_observed(lo
         assert elsewhere.due() == EVERYTHING
 
 
+def pools(location: Location) -> dict[str, str | None]:
+    """Of the step that observes each asset."""
+    found = [each for each in location.definitions.assets or [] if isinstance(each, dg.AssetsDefinition)]
+    return {
+        key.to_user_string(): each.op.pool
+        for each in found
+        for key in each.keys
+        if key.to_user_string() in CHECKPOINT_FOLDERS
+    }
+
+
+def test_observations_that_load_models_wait_in_the_pool_of_their_class_of_gpu(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    loading = Location(tmp_path / "root", instance, checkpoint_check="load")
+    assert pools(loading) == dict.fromkeys(CHECKPOINT_FOLDERS, "gpu_80gb") | {"sam2_checkpoint": "gpu_24gb"}
+    assert set(loading.observe()) == {*CHECKPOINT_FOLDERS, CATALOGUE}
+
+
+def test_observations_that_read_files_only_wait_for_nothing(location: Location) -> None:
+    assert pools(location) == dict.fromkeys(CHECKPOINT_FOLDERS)
+
+
+def test_a_refusal_is_asked_again_after_a_start_with_other_settings(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = smoke_check.Outcome(reason="no kernel image for this device", is_final=True, seconds=1.0)
+    passed = smoke_check.Outcome(reason=None, is_final=True, seconds=1.0)
+    monkeypatch.setattr(
+        smoke_check, "in_child", lambda settings, _: refused if settings.flux_device == "cuda:1" else passed
+    )
+    before = Location(tmp_path / "root", instance, checkpoint_check="load", flux_device="cuda:1")
+    write_pipeline(before.folder(FLUX))
+    assert before.observe()[FLUX].metadata["condition"].value == "refused"
+    after = Location(tmp_path / "root", instance, checkpoint_check="load", flux_device="cuda:0")
+    assert after.observe()[FLUX].metadata["condition"].value == "fine"
+    assert "loaded and computed" in str(before.observe()[FLUX].metadata["check"].value)
+
+
 def test_two_observations_never_run_at_once(location: Location) -> None:
     assert not is_observing(location.instance)
     job = location.definitions.resolve_job_def(OBSERVE_INPUTS)
@@ -234,6 +272,6 @@ def test_observing_is_on_by_default_and_everything_that_asks_for_computing_is_of
     (schedule,) = location.definitions.schedules or []
     assert isinstance(schedule, dg.ScheduleDefinition)
     assert (schedule.name, schedule.default_status) == (OBSERVE_INPUTS, dg.DefaultScheduleStatus.RUNNING)
-    assert schedule.cron_schedule == f"*/{EVERY_MINUTES} * * * *"
+    assert schedule.cron_schedule == "*/5 * * * *"
     job = location.definitions.resolve_job_def(OBSERVE_INPUTS)
     assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == {*CHECKPOINT_FOLDERS, CATALOGUE}

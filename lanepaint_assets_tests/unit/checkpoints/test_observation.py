@@ -259,17 +259,14 @@ def test_without_loading_a_whole_checkpoint_is_taken_and_says_so(tmp_path: Path)
         assert words in taken.check
 
 
-def test_an_engine_without_a_smoke_check_is_read_as_files(watch: Watch) -> None:
+def test_a_folder_of_several_models_is_checked_like_any_other(watch: Watch) -> None:
     asset = "alpamayo_checkpoint"
-    entry = engine_reading(asset)
-    assert entry is not None
-    assert not entry.has_smoke_check
     model = watch.folder(asset) / "Alpamayo-R1-10B"
     write_branch(model)
     watch.minutes = 6
     taken = watch.observe(asset)[asset]
     assert taken.condition == "fine"
-    assert "has no smoke check" in taken.check
+    assert watch.checked == [("alpamayo", {asset: taken.state.version})]
     os.truncate(model / "diffusion_pytorch_model.safetensors", 20)
     assert watch.observe(asset)[asset].condition == "incomplete"
 
@@ -286,7 +283,7 @@ def test_where_the_settings_leave_it_open_models_are_loaded_only_beside_a_gpu(
     assert check_mode(Settings(checkpoint_check="load"), entry) == "load"
     monkeypatch.setattr(smoke_check, "_GPU_FILES", (str(tmp_path / "none"), str(tmp_path / "nvidia0")))
     assert check_mode(Settings(), entry) == "load"
-    monkeypatch.setattr(smoke_check, "missing_modules", lambda extra: ["torch"])
+    monkeypatch.setattr(smoke_check, "lacking_packages", lambda entry, settings: "needs torch")
     assert check_mode(Settings(), entry) == "header"
 
 

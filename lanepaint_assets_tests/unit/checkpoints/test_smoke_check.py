@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lanepaint_assets.checkpoints import smoke_check
-from lanepaint_assets.checkpoints.smoke_check import Outcome, in_child, remembered
+from lanepaint_assets.checkpoints.smoke_check import Outcome, in_child, last_passed, remembered
 from lanepaint_assets.engines import EngineEntry, engine_named
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import Settings
@@ -135,7 +135,41 @@ def test_a_check_runs_once_for_each_state_of_the_files(tmp_path: Path, monkeypat
     assert check("b", minutes=60) is None
     assert check("b", minutes=10000) is None
     assert check("a", minutes=10000) == "NaN"
-    assert remembered(platform.store, SAM2, {"sam2_checkpoint": "c"}) is None
+    assert remembered(platform, SAM2, {"sam2_checkpoint": "c"}) is None
+
+
+@pytest.mark.parametrize(
+    "changed", [{"device": "cpu"}, {"sam2_model": "tiny"}], ids=lambda changed: next(iter(changed))
+)
+def test_a_refusal_holds_only_for_the_settings_that_it_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str]
+) -> None:
+    outcomes = iter(
+        [
+            Outcome(reason="no kernel image for this device", is_final=True, seconds=1.0),
+            Outcome(reason=None, is_final=True, seconds=2.0),
+        ]
+    )
+    monkeypatch.setattr(smoke_check, "in_child", lambda *_: next(outcomes))
+    versions = {"sam2_checkpoint": "a"}
+    before, after = Platform(settings(tmp_path)), Platform(settings(tmp_path).model_copy(update=changed))
+    assert smoke_check.smoke_check(before, SAM2, versions, NOW).reason is not None
+    assert remembered(after, SAM2, versions) is None
+    assert last_passed(before, SAM2, versions) is None
+    assert smoke_check.smoke_check(after, SAM2, versions, NOW).reason is None
+    assert remembered(before, SAM2, versions) is not None
+    assert last_passed(before, SAM2, versions) == remembered(after, SAM2, versions)
+
+
+@pytest.mark.parametrize("changed", [{"sam2_compile": True}, {"flux_device": "cpu"}, {"samples": 2}])
+def test_settings_that_a_check_does_not_compute_with_leave_its_result_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, object]
+) -> None:
+    monkeypatch.setattr(smoke_check, "in_child", lambda *_: Outcome(reason="NaN", is_final=True, seconds=1.0))
+    versions = {"sam2_checkpoint": "a"}
+    smoke_check.smoke_check(Platform(settings(tmp_path)), SAM2, versions, NOW)
+    after = Platform(settings(tmp_path).model_copy(update=changed))
+    assert remembered(after, SAM2, versions) is not None
 
 
 def test_the_memory_of_checks_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,8 +180,8 @@ def test_the_memory_of_checks_stays_small(tmp_path: Path, monkeypatch: pytest.Mo
         smoke_check.smoke_check(platform, SAM2, {"sam2_checkpoint": f"{number}"}, NOW + timedelta(minutes=number))
     kept = json.loads((tmp_path / "observed" / "smoke_checks.json").read_text())["checks"]
     assert len(kept) == 3
-    assert remembered(platform.store, SAM2, {"sam2_checkpoint": "0"}) is None
-    assert remembered(platform.store, SAM2, {"sam2_checkpoint": "4"}) is not None
+    assert remembered(platform, SAM2, {"sam2_checkpoint": "0"}) is None
+    assert remembered(platform, SAM2, {"sam2_checkpoint": "4"}) is not None
 
 
 def test_an_engine_whose_packages_are_missing_is_not_held_against_the_files(tmp_path: Path) -> None:
