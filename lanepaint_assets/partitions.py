@@ -6,12 +6,15 @@ of a source, and by the sensor `new_chunks`, which looks for some seconds at a t
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from itertools import count
+from typing import NamedTuple
 
 import dagster as dg
 
@@ -39,6 +42,31 @@ LANE_STYLE = dg.StaticPartitionsDefinition([style.key for style in LANE_STYLES])
 # Chunks that are listed at the same time. In a bucket a listing waits 50 ms for its answer, and does nothing meanwhile.
 _AT_ONCE = 16
 
+# Of a look's time, the share after which no new chunk is begun: a backlog of them must not hide changed files.
+_SHARE_FOR_NEW = 0.5
+
+
+class Unchanged(NamedTuple):
+    """A listing without times: a mark of what it held, and the Unix time since which it has held that."""
+
+    mark: str
+    since_s: float
+
+
+@dataclass(frozen=True)
+class Rest:
+    """How long nobody must have touched a chunk's files before they are taken: half an upload would become a part.
+
+    Attributes:
+        least: so long.
+        now: the moment of the look, with its time zone.
+        unchanged: listings without times as the last look left them, by chunk.
+    """
+
+    least: timedelta
+    now: datetime
+    unchanged: Mapping[str, Unchanged] = field(default_factory=dict)
+
 
 @dataclass(frozen=True)
 class SourceLook:
@@ -48,6 +76,8 @@ class SourceLook:
         added: partitions that are new, in the source's order.
         changes: registered chunks whose files changed or vanished.
         problems: chunks that could not be looked at or registered, each with its reason; the others went on.
+        resting: chunks with new or changed files that were touched a moment ago; they wait.
+        unchanged: those of them whose source tells no times, for the next look.
         looked_at: registered chunks that were compared with the source.
         of: registered chunks in all.
         position: the last of them; where the next look goes on.
@@ -56,6 +86,8 @@ class SourceLook:
     added: tuple[str, ...] = ()
     changes: tuple[SourceChange, ...] = ()
     problems: tuple[str, ...] = ()
+    resting: tuple[str, ...] = ()
+    unchanged: Mapping[str, Unchanged] = field(default_factory=dict)
     looked_at: int = 0
     of: int = 0
     position: str = ""
@@ -91,44 +123,56 @@ def look_at_source(
     limit: int | None = None,
     after: str = "",
     seconds: float | None = None,
+    rest: Rest | None = None,
 ) -> SourceLook:
     """Register new clips and find changed ones.
 
-    New chunks come first, then those that are registered, from `after` on and round again: each is compared with its
-    listing. A partition's clips are fixed; what arrives later, another camera set or another source with the same chunk
-    names forms parts (`chunk_0007_part_02`), as does a chunk of more than `per_chunk` clips. The membership is written
-    before the key is added, so a key never exists without its clips; where a look ended between the two, the next one
-    adds the key.
+    New chunks come first, in at most half of the time, then those that are registered, from `after` on and round again:
+    each is compared with its listing. A partition's clips are fixed; what arrives later, another camera set or another
+    source with the same chunk names forms parts (`chunk_0007_part_02`), as does a chunk of more than `per_chunk` clips.
+    Parts that the limit leaves no room for are found again in the next round. The membership is written before the key
+    is added, so a key that was added here never exists without its clips; where a look ended between the two, the next
+    one adds the key.
 
     Args:
         source: address; by default the one in the settings.
         limit: most partitions to add.
         after: the registered chunk where the last look ended.
         seconds: begin no further chunk after so long; by default look at all.
+        rest: how long files must have been left alone; by default they are taken as they are, for a person asked.
 
     Raises:
         ClipSourceError: the source cannot be listed.
     """
-    round_ = _Look(platform, instance, platform.source(source), limit)
-    ends = None if seconds is None else time.monotonic() + seconds
-    return round_.go(after, ends)
+    round_ = _Look(platform, instance, platform.source(source), limit, rest)
+    return round_.go(after, seconds)
 
 
 @dataclass(frozen=True)
 class _Compared:
-    """A registered chunk beside its listing."""
+    """A chunk beside its listing: what of it is in no partition yet, and what changed."""
 
     base: str
     unregistered: tuple[ClipRef, ...] = ()
     changes: tuple[SourceChange, ...] = ()
+    touched: datetime | None = None
+    mark: str = ""
     problem: str | None = None
 
 
 class _Look:
     """One look: what is registered, and what was found."""
 
-    def __init__(self, platform: Platform, instance: dg.DagsterInstance, source: ClipSource, limit: int | None) -> None:
-        self._platform, self._instance, self._source, self._limit = platform, instance, source, limit
+    def __init__(
+        self,
+        platform: Platform,
+        instance: dg.DagsterInstance,
+        source: ClipSource,
+        limit: int | None,
+        rest: Rest | None,
+    ) -> None:
+        self._platform, self._instance, self._source = platform, instance, source
+        self._limit, self._rest = limit, rest
         self._known = set(instance.get_dynamic_partitions("clip_chunk"))
         self._fixed = set(platform.store.chunk_keys())
         self._parts: dict[str, list[str]] = {}
@@ -137,8 +181,12 @@ class _Look:
         self._added: list[str] = []
         self._problems: list[str] = []
         self._changes: list[SourceChange] = []
+        self._resting: list[str] = []
+        # Of chunks that this look does not come to, the mark is kept for one that does.
+        self._unchanged = {} if rest is None else dict(rest.unchanged)
 
-    def go(self, after: str, ends: float | None) -> SourceLook:
+    def go(self, after: str, seconds: float | None) -> SourceLook:
+        begun = time.monotonic()
         listings: dict[str, list[ChunkListing]] = {}
         for listing in self._source.chunks():
             if CHUNK_KEY.fullmatch(listing.key):
@@ -150,40 +198,66 @@ class _Look:
                 )
         self._add([key for base in listings for key in self._parts.get(base, ()) if key not in self._known])
         registered = sorted(self._parts)
-        for base in [base for base in listings if base not in self._parts]:
-            if self._is_full() or _is_over(ends):
+        new = [] if self._is_full() else [base for base in listings if base not in self._parts]
+        for compared in self._compare(new, listings, None if seconds is None else begun + _SHARE_FOR_NEW * seconds):
+            self._take(compared)
+            if self._is_full():
                 break
-            self._register_new(base, listings[base])
         if not listings:
             # A disk that is not mounted looks the same as a source whose chunks have all vanished.
             self._problems.append(f"{self._source.address} lists no chunk; none is taken for vanished")
             return self._found(0, registered, after)
+        for base in self._unchanged.keys() - listings.keys():
+            del self._unchanged[base]
         turn = [base for base in registered if base > after] + [base for base in registered if base <= after]
         looked_at = 0
-        for compared in self._compare(turn, listings, ends):
-            if compared.problem is not None:
-                self._problems.append(compared.problem)
-            self._changes += compared.changes
-            if not self._add_parts(compared.base, compared.unregistered):
-                break  # its turn comes again
+        for compared in self._compare(turn, listings, None if seconds is None else begun + seconds):
+            self._take(compared)
             looked_at, after = looked_at + 1, compared.base
         return self._found(looked_at, registered, after)
 
     def _found(self, looked_at: int, registered: Sequence[str], position: str) -> SourceLook:
         return SourceLook(
-            tuple(self._added), tuple(self._changes), tuple(self._problems), looked_at, len(registered), position
+            added=tuple(self._added),
+            changes=tuple(self._changes),
+            problems=tuple(self._problems),
+            resting=tuple(self._resting),
+            unchanged=self._unchanged,
+            looked_at=looked_at,
+            of=len(registered),
+            position=position,
         )
 
     def _is_full(self) -> bool:
         return self._limit is not None and len(self._added) >= self._limit
 
-    def _register_new(self, base: str, listings: Sequence[ChunkListing]) -> None:
-        try:
-            clips = tuple(ref for listing in listings for ref in listing.clips)
-        except (ClipSourceError, OSError) as error:
-            self._problems.append(f"chunk {base}: {error}")
-        else:
-            self._add_parts(base, clips)
+    def _take(self, compared: _Compared) -> None:
+        """Register what is new, as far as there is room, and note what changed, unless it is still being written."""
+        if compared.problem is not None:
+            self._problems.append(compared.problem)
+        if not compared.unregistered and not compared.changes:
+            self._unchanged.pop(compared.base, None)
+            return
+        if not self._has_rested(compared):
+            self._resting.append(compared.base)
+            return
+        self._changes += compared.changes
+        self._add_parts(compared.base, compared.unregistered)
+
+    def _has_rested(self, compared: _Compared) -> bool:
+        # A chunk that has vanished as a whole holds no file that could be half there.
+        if self._rest is None or not self._rest.least or not compared.mark:
+            return True
+        if compared.touched is not None:
+            return self._rest.now - compared.touched >= self._rest.least
+        now_s = self._rest.now.timestamp()
+        found = self._unchanged.pop(compared.base, None)
+        if found is None or found.mark != compared.mark:
+            found = Unchanged(compared.mark, now_s)
+        if now_s - found.since_s >= self._rest.least.total_seconds():
+            return True
+        self._unchanged[compared.base] = found
+        return False
 
     def _compare(
         self, turn: Sequence[str], listings: dict[str, list[ChunkListing]], ends: float | None
@@ -193,13 +267,13 @@ class _Look:
 
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="lanepaint-listing") as pool:
             for start in range(0, len(turn), _AT_ONCE):
-                if _is_over(ends):
+                if ends is not None and time.monotonic() > ends:
                     return
                 yield from pool.map(compare, turn[start : start + _AT_ONCE])
 
     def _compared(self, base: str, listings: Sequence[ChunkListing]) -> _Compared:
         try:
-            held = [self._platform.store.chunk(key) for key in self._parts[base]]
+            held = [self._platform.store.chunk(key) for key in self._parts.get(base, ())]
             listed = {ref.uri: ref for listing in listings for ref in listing.clips}
             there = {(ref.item_key, ref.uri) for membership in held for ref in membership.clips}
             found = [
@@ -209,14 +283,22 @@ class _Look:
             ]
         except (ClipSourceError, StoreError, OSError) as error:
             return _Compared(base, problem=f"chunk {base}: {error}")
-        unregistered = tuple(ref for ref in listed.values() if (ref.item_key, ref.uri) not in there)
-        return _Compared(base, unregistered, tuple(change for change in found if change is not None))
+        # Unknown where one of the listings tells no time.
+        times = [listing.listed.touched for listing in listings]
+        known = [moment for moment in times if moment is not None]
+        return _Compared(
+            base,
+            unregistered=tuple(ref for ref in listed.values() if (ref.item_key, ref.uri) not in there),
+            changes=tuple(change for change in found if change is not None),
+            touched=max(known) if known and len(known) == len(times) else None,
+            mark=_mark(listed.values()),
+        )
 
-    def _add_parts(self, base: str, clips: Sequence[ClipRef]) -> bool:
-        """Register clips as a chunk's next parts; False where the limit left some for another look."""
+    def _add_parts(self, base: str, clips: Sequence[ClipRef]) -> None:
+        """Register clips as a chunk's next parts, until the limit."""
         for part in _parts(clips, self._platform.settings.per_chunk):
             if self._is_full():
-                return False
+                return
             key = base if base not in self._fixed else _next_part(base, self._fixed)
             register_membership(
                 self._platform, self._instance, ChunkMembership(key=key, source=self._source.address, clips=part)
@@ -225,7 +307,6 @@ class _Look:
             self._parts.setdefault(base, []).append(key)
             self._known.add(key)
             self._added.append(key)
-        return True
 
     def _add(self, keys: Sequence[str]) -> None:
         """Add keys of memberships that are fixed already."""
@@ -240,8 +321,10 @@ def _base(key: str) -> str:
     return PART.sub("", key)
 
 
-def _is_over(ends: float | None) -> bool:
-    return ends is not None and time.monotonic() > ends
+def _mark(clips: Iterable[ClipRef]) -> str:
+    """Changes when a clip of a listing does; empty for an empty one."""
+    told = "\0".join(f"{ref.uri} {ref.size} {ref.etag}" for ref in clips)
+    return hashlib.sha256(told.encode()).hexdigest()[:16] if told else ""
 
 
 def _parts(clips: Sequence[ClipRef], size: int) -> Iterator[tuple[ClipRef, ...]]:

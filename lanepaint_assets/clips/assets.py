@@ -3,7 +3,8 @@
 import dagster as dg
 
 from lanepaint_assets.clips.steps import RAW_CLIPS_VERSION, clip_table, make_raw_clips
-from lanepaint_assets.materialization import as_result, item_checks, run_name
+from lanepaint_assets.item_checks import check_specs
+from lanepaint_assets.materialization import as_result, clear_failures, run_name
 from lanepaint_assets.partitions import CLIP_CHUNK
 from lanepaint_assets.platform import Platform
 
@@ -20,7 +21,7 @@ def build_assets() -> list[dg.AssetsDefinition]:
         owners=OWNERS,
         kinds={"video", "table"},
         code_version=RAW_CLIPS_VERSION,
-        check_specs=item_checks("raw_clips"),
+        check_specs=check_specs("raw_clips"),
         description=(
             "Facts of every clip of the chunk: resolution, rate, codec, colour, calibration, ego motion, and the frame "
             "grid that all later assets use. Broken files are rows that say why."
@@ -28,7 +29,8 @@ def build_assets() -> list[dg.AssetsDefinition]:
     )
     def raw_clips(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> dg.MaterializeResult:
         run = run_name(context)
-        outcome = make_raw_clips(platform, context.partition_key, run)
+        with clear_failures():
+            outcome = make_raw_clips(platform, context.partition_key, run)
         return as_result(platform, "raw_clips", outcome, run=run, table=clip_table(outcome))
 
     return [raw_clips]

@@ -1,4 +1,4 @@
-"""Writing video: the one encoder setting that all arms of a comparison share (DESIGN part 6).
+"""Writing video: the one encoder setting that all arms of a comparison share.
 
 Called wherever the platform writes an mp4. Whatever is drawn into the frames is the caller's business.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,16 +21,31 @@ from lanepaint_assets.clips.sources import ClipSourceError
 # What object stores call the thing that changes with an object's bytes, best first: content hashes survive a copy.
 _REMOTE_ETAG_FIELDS = ("md5Hash", "crc32c", "etag", "ETag", "generation", "mtime", "LastModified", "created")
 
+# What they call the time when an object was written.
+_REMOTE_TIME_FIELDS = ("updated", "mtime", "LastModified", "created")
+
 
 @dataclass(frozen=True)
 class Entry:
-    """A file or folder of a listing. `etag` changes when the bytes do; folders have none."""
+    """A file or folder of a listing.
+
+    Attributes:
+        etag: changes when the bytes do; folders have none.
+        touched: when the file was put there or written, by a clock that copying tools do not set back: on a disk its
+            last change of state. None for folders and where the store does not tell.
+    """
 
     name: str
     uri: str
     is_folder: bool
     size: int
     etag: str
+    touched: datetime | None = None
+
+
+def newest(entries: Iterable[Entry]) -> datetime | None:
+    """When the newest of the files was touched; None where there is none, or the store tells no times."""
+    return max((entry.touched for entry in entries if entry.touched is not None), default=None)
 
 
 class FileTree:
@@ -120,36 +135,42 @@ class FileTree:
 
     def _entry(self, info: Mapping[str, object]) -> Entry:
         path = str(info["name"]).rstrip("/")
-        is_folder = info["type"] == "directory"
+        name, uri = PurePosixPath(path).name, self.uri(path)
         size = int(str(info.get("size") or 0))
-        return Entry(
-            name=PurePosixPath(path).name,
-            uri=self.uri(path),
-            is_folder=is_folder,
-            size=size,
-            etag="" if is_folder else self._etag(path, size, info),
-        )
+        if info["type"] == "directory":
+            return Entry(name, uri, is_folder=True, size=size, etag="")
+        etag, touched = _local_state(path, size) if self.is_local else _remote_state(size, info)
+        return Entry(name, uri, is_folder=False, size=size, etag=etag, touched=touched)
 
-    def _etag(self, path: str, size: int, info: Mapping[str, object]) -> str:
-        if self.is_local:
-            try:
-                return f"{size}-{Path(path).stat().st_mtime_ns}"
-            except OSError:  # a link to nothing: it is listed, and probing says why it cannot be opened
-                return f"{size}-0"
-        for field in _REMOTE_ETAG_FIELDS:
-            value = info.get(field)
-            if value:
-                return _as_text(value)
-        return str(size)
+
+def _local_state(path: str, size: int) -> tuple[str, datetime | None]:
+    """Etag of a file on a disk, and when its state last changed."""
+    try:
+        state = Path(path).stat()
+    except OSError:  # a link to nothing: it is listed, and probing says why it cannot be opened
+        return f"{size}-0", None
+    return f"{size}-{state.st_mtime_ns}", datetime.fromtimestamp(state.st_ctime, UTC)
+
+
+def _remote_state(size: int, info: Mapping[str, object]) -> tuple[str, datetime | None]:
+    """Etag of an object, and when it was written."""
+    etag = next((_as_text(info[field]) for field in _REMOTE_ETAG_FIELDS if info.get(field)), str(size))
+    moments = (_moment(info[field]) for field in _REMOTE_TIME_FIELDS if info.get(field))
+    return etag, next((moment for moment in moments if moment is not None), None)
 
 
 def _as_text(value: object) -> str:
     """One spelling of an etag: a store may give the same time as text in a listing and as a number for one file."""
+    moment = _moment(value)
+    return str(value).strip('"') if moment is None else moment.isoformat()
+
+
+def _moment(value: object) -> datetime | None:
+    """The time that a store means; None for what is no time."""
     if isinstance(value, float):
-        return datetime.fromtimestamp(value, UTC).isoformat()
-    text = str(value).strip('"')
+        return datetime.fromtimestamp(value, UTC)
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(str(value).strip('"'))
     except ValueError:
-        return text
-    return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC).isoformat()
+        return None
+    return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)

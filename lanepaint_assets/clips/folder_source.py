@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanepaint_assets.clips.egomotion import Egomotion
-from lanepaint_assets.clips.file_tree import Entry, FileTree
-from lanepaint_assets.clips.records import ClipRef, flat_clip_id
-from lanepaint_assets.clips.sources import ChunkListing, ClipSource, ClipSourceError
+from lanepaint_assets.clips.file_tree import Entry, FileTree, newest
+from lanepaint_assets.clips.records import ClipRef, SourceKind, flat_clip_id
+from lanepaint_assets.clips.sources import ChunkListing, ClipSource, ClipSourceError, ListedClips
 from lanepaint_assets.rendering.cameras import RigCamera
 
 _CHUNK_FOLDER = re.compile(r"^chunk[_-]?(\d+)$", re.IGNORECASE)
@@ -37,6 +37,10 @@ class PlainFiles:
     @property
     def address(self) -> str:
         return self._address
+
+    @property
+    def kind(self) -> SourceKind:
+        return "own_files"
 
     def open_video(self, ref: ClipRef) -> AbstractContextManager[Path]:
         return self._tree.local_copy(ref.uri)
@@ -65,15 +69,15 @@ class FlatSource(PlainFiles):
         self._camera = camera
 
     def chunks(self) -> Iterator[ChunkListing]:
-        yield ChunkListing(chunk_key(PurePosixPath(self._tree.root).stem), self._refs)
+        yield ChunkListing(chunk_key(PurePosixPath(self._tree.root).stem), self._listed)
 
     def sibling_cameras(self, clip_id: str) -> tuple[ClipRef, ...]:
-        return tuple(ref for ref in self._refs() if ref.clip_id == clip_id)
+        return tuple(ref for ref in self._listed().clips if ref.clip_id == clip_id)
 
-    def _refs(self) -> tuple[ClipRef, ...]:
+    def _listed(self) -> ListedClips:
         single = self._tree.stat(self._tree.root)
-        files = [single] if single is not None else videos(self._tree.entries(self._tree.root))
-        return tuple(
+        entries = [single] if single is not None else self._tree.entries(self._tree.root)
+        clips = tuple(
             ClipRef(
                 clip_id=flat_clip_id(PurePosixPath(file.name).stem, file.uri),
                 camera=self._camera,
@@ -81,8 +85,9 @@ class FlatSource(PlainFiles):
                 size=file.size,
                 etag=file.etag,
             )
-            for file in files
+            for file in videos(entries)
         )
+        return ListedClips(clips, newest(entries))
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class CameraFoldersSource(PlainFiles):
                 cameras_of.setdefault(folder.name, []).append(camera)
         chosen = sorted(cameras_of, key=chunk_order)[self._selection.start : self._selection.end]
         for name in chosen:
-            yield ChunkListing(chunk_key(name), partial(self._clips, name, tuple(cameras_of[name])))
+            yield ChunkListing(chunk_key(name), partial(self._listed, name, tuple(cameras_of[name])))
 
     def sibling_cameras(self, clip_id: str) -> tuple[ClipRef, ...]:
         """Looks into the camera folders beside the configured ones; lists chunks until the clip is found."""
@@ -140,22 +145,24 @@ class CameraFoldersSource(PlainFiles):
             for entry in self._tree.entries(parent):
                 if entry.is_folder and is_camera_name(entry.name):
                     folders.setdefault(entry.name, f"{parent.rstrip('/')}/{entry.name}")
-        found = [ref for camera, path in folders.items() for ref in self._list(camera, path, chunk)]
+        found = [ref for camera, path in folders.items() for ref in self._list(camera, path, chunk)[0]]
         return tuple(sorted((ref for ref in found if ref.clip_id == clip_id), key=lambda ref: ref.camera))
 
-    def _clips(self, chunk: str, cameras: Sequence[str]) -> tuple[ClipRef, ...]:
-        refs = [
-            ref
-            for camera in cameras
-            for ref in self._list(camera, self._folders[camera], chunk)[: self._selection.per_chunk]
-        ]
-        return tuple(sorted(refs, key=lambda ref: ref.item_key))
+    def _listed(self, chunk: str, cameras: Sequence[str]) -> ListedClips:
+        refs: list[ClipRef] = []
+        files: list[Entry] = []
+        for camera in cameras:
+            found, entries = self._list(camera, self._folders[camera], chunk)
+            refs += found[: self._selection.per_chunk]
+            files += entries
+        return ListedClips(tuple(sorted(refs, key=lambda ref: ref.item_key)), newest(files))
 
-    def _list(self, camera: str, path: str, chunk: str) -> list[ClipRef]:
-        """The clips of a camera's chunk folder, by file name: one listing."""
-        refs = [chunk_clip(file, camera) for file in videos(self._tree.entries(f"{path}/{chunk}"))]
+    def _list(self, camera: str, path: str, chunk: str) -> tuple[list[ClipRef], list[Entry]]:
+        """The clips of a camera's chunk folder by file name, and all that lies in it: one listing."""
+        entries = self._tree.entries(f"{path}/{chunk}")
+        refs = [chunk_clip(file, camera) for file in videos(entries)]
         self._chunk_of_clip.update({ref.clip_id: chunk for ref in refs})
-        return refs
+        return refs, entries
 
 
 def open_folder(address: str, tree: FileTree, cameras: Sequence[str]) -> ClipSource:

@@ -1,4 +1,4 @@
-"""The frame grid of a clip: which source frame stands for which grid time (DESIGN part 6).
+"""The frame grid of a clip: which source frame stands for which grid time (ARCHITECTURE, "Time, pictures and seeds").
 
 Called by probing, and wherever other cameras are looked at at the same times. Plain arithmetic on timestamps: no files.
 """

@@ -26,7 +26,7 @@ from lanepaint_assets.clips.video_file import (
 
 __all__ = ["MIN_GRID_FRAMES", "InvalidClipError", "probe_clip"]
 
-# A driver sees four frames a camera (DESIGN part 6): a clip with fewer serves nobody.
+# A driver sees four frames a camera (ARCHITECTURE, "Time, pictures and seeds"): a clip with fewer serves nobody.
 MIN_GRID_FRAMES = 4
 
 # Gaps that differ by more than this from the median mean a variable rate; containers with a millisecond clock already
@@ -93,6 +93,7 @@ def probe_clip(source: ClipSource, ref: ClipRef, grid_name: ClipGridName, frame_
         grid_timestamps_us=tuple(grid.timestamps_us.tolist()),
         grid_source_index=tuple(grid.source_index.tolist()),
         grid_source_timestamps_us=tuple(grid.source_timestamps_us.tolist()),
+        source_kind=source.kind,
     )
 
 

@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict
 
 ClipGridName = Literal["spec_8fps", "model_10hz"]
 
+# Whose clips they are, which is what decides under which terms they may be used.
+SourceKind = Literal["sample_drive", "physical_ai_av", "own_files"]
+
 CHUNK_KEY = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
 
 
@@ -50,9 +53,10 @@ class ChunkMembership(BaseModel):
 
 
 class ClipFacts(BaseModel):
-    """What probing a clip found (DESIGN: the row of `raw_clips`).
+    """What probing a clip found: the row of `raw_clips`.
 
-    Widths and heights are those of the upright picture, after the rotation flag.
+    Widths and heights are those of the upright picture, after the rotation flag. `source_kind` is found out while the
+    source is at hand: whoever reads the facts later may have no way to it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -76,6 +80,8 @@ class ClipFacts(BaseModel):
     grid_timestamps_us: tuple[int, ...]
     grid_source_index: tuple[int, ...]
     grid_source_timestamps_us: tuple[int, ...]
+    # Of facts written without it nobody knows whose clip it is; a person's own is what has the strictest terms.
+    source_kind: SourceKind = "own_files"
 
     @property
     def grid(self) -> FrameGrid:
@@ -90,7 +96,7 @@ class ClipFacts(BaseModel):
 
 @dataclass(frozen=True)
 class FrameGrid:
-    """The frames of a clip that the platform uses (DESIGN part 6).
+    """The frames of a clip that the platform uses (ARCHITECTURE, "Time, pictures and seeds").
 
     Attributes:
         rate_hz: grid frames a second.
@@ -127,6 +133,6 @@ class ClipFrames:
 
 
 def flat_clip_id(stem: str, uri: str) -> str:
-    """Clip id of a file in a flat folder: sanitized stem plus 8 hex digits of the uri's SHA-256 (DESIGN part 5)."""
+    """Clip id of a file in a flat folder: sanitized stem plus 8 hex digits of the uri's SHA-256."""
     clean = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_") or "clip"
     return f"{clean}_{hashlib.sha256(uri.encode()).hexdigest()[:8]}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lanepaint_assets.clips.records import ClipRef
+from lanepaint_assets.clips.records import ClipRef, SourceKind
 
 if TYPE_CHECKING:
     from lanepaint_assets.clips.egomotion import Egomotion
@@ -28,20 +29,39 @@ class ClipSourceError(ValueError):
 
 
 @dataclass(frozen=True)
+class ListedClips:
+    """What one look at a chunk finds.
+
+    Attributes:
+        clips: all of them, sorted by item key.
+        touched: when the newest of the chunk's files was put there or written, other files than clips included: an
+            upload writes those too. None where the source tells no times.
+    """
+
+    clips: tuple[ClipRef, ...]
+    touched: datetime | None = None
+
+
+@dataclass(frozen=True)
 class ChunkListing:
-    """A chunk of a source: its key, and how its clips are listed."""
+    """A chunk of a source: its key, and how it is listed."""
 
     key: str
-    list_clips: Callable[[], tuple[ClipRef, ...]]
+    look: Callable[[], ListedClips]
 
     @cached_property
-    def clips(self) -> tuple[ClipRef, ...]:
-        """All clips, sorted by item key; listed when first asked for, so that one bad chunk hides no other.
+    def listed(self) -> ListedClips:
+        """Its clips; listed when first asked for, so that one bad chunk hides no other.
 
         Raises:
             ClipSourceError: a name or an archive in this chunk is wrong.
         """
-        return self.list_clips()
+        return self.look()
+
+    @property
+    def clips(self) -> tuple[ClipRef, ...]:
+        """All clips, as `listed` has them; it says what may be raised."""
+        return self.listed.clips
 
 
 class ClipSource(Protocol):
@@ -50,6 +70,11 @@ class ClipSource(Protocol):
     @property
     def address(self) -> str:
         """What `open_source` was given."""
+        ...
+
+    @property
+    def kind(self) -> SourceKind:
+        """Whose clips these are."""
         ...
 
     def chunks(self) -> Iterator[ChunkListing]:

@@ -6,7 +6,7 @@ Also what has changed in the source since; the sensor asks for that.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -45,6 +45,8 @@ def make_raw_clips(platform: Platform, chunk: str, run_id: str) -> PartitionOutc
                 key=key,
                 fingerprint=clip_fingerprint(settings, refs[key]),
                 blocked=f"{registered.uri} does not exist any more" if current is None else None,
+                # Of the file that the row was made from, whatever came of it; a missing one has none.
+                facts={} if current is None else {"size": current.size, "etag": current.etag},
             )
         )
 
@@ -66,8 +68,6 @@ def make_raw_clips(platform: Platform, chunk: str, run_id: str) -> PartitionOutc
                 "color": f"{facts.color_space}/{facts.color_range}",
                 "has_egomotion": facts.has_egomotion,
                 "has_calibration": facts.has_calibration,
-                "size": facts.ref.size,
-                "etag": facts.ref.etag,
             },
             timings_s={"probe": perf_counter() - started},
         )
@@ -107,14 +107,16 @@ class SourceChange:
 
     Attributes:
         chunk: its key.
-        changed: item keys of clips with another size or etag, or that are there again.
+        changed: item keys of clips with another size or etag, or that are there (again).
         vanished: item keys of clips that are gone.
+        files: tells the state of the chunk's files from every other, whatever was made of them.
         mark: tells this change from every other of the chunk, also from the same one at another time.
     """
 
     chunk: str
     changed: tuple[str, ...]
     vanished: tuple[str, ...]
+    files: str
     mark: str
 
 
@@ -129,31 +131,31 @@ def source_change(
         listed: the clips that the source lists now, by uri. A clip that is not listed is looked for by itself.
     """
     rows = platform.store.manifest("raw_clips", membership.key).rows
-    changed, vanished, told = [], [], []
+    changed, vanished, told, files = [], [], [], []
     for registered in membership.clips:
         row = rows.get(registered.item_key)
         if row is None:
             continue
         current = listed.get(registered.uri) or platform.source(membership.source).current_ref(registered)
+        now = "gone" if current is None else f"{current.size} {current.etag}"
+        files.append(f"{row.key}\0{now}")
         if current is None:
             if row.status in ("retired", "failed"):
                 continue
             vanished.append(row.key)
-        elif row.status == "failed":
-            if row.fingerprint == clip_fingerprint(platform.settings, current):
-                continue
-            changed.append(row.key)
         else:
-            made_from = (row.facts.get("etag", registered.etag), row.facts.get("size", registered.size))
-            if row.status != "retired" and made_from == (current.etag, current.size):
+            made_from = (row.facts.get("size"), row.facts.get("etag"))
+            if row.status != "retired" and made_from == (current.size, current.etag):
                 continue
             changed.append(row.key)
-        now = "gone" if current is None else f"{current.size} {current.etag}"
         told.append(f"{row.key}\0{row.run_id} {row.status}\0{now}")
     if not told:
         return None
-    mark = hashlib.sha256("\0".join(told).encode()).hexdigest()[:16]
-    return SourceChange(membership.key, tuple(changed), tuple(vanished), mark)
+    return SourceChange(membership.key, tuple(changed), tuple(vanished), _mark(files), _mark(told))
+
+
+def _mark(told: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(told).encode()).hexdigest()[:16]
 
 
 def clip_table(outcome: PartitionOutcome) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-# Untagged pictures of at least this many lines are BT.709, smaller ones BT.601 (DESIGN part 6).
+# Untagged pictures of at least this many lines are BT.709, smaller ones BT.601.
 BT709_FROM_LINES = 720
 
 # A packet of any compressing codec starts with a length or a start code; this many zero bytes mean that this part of

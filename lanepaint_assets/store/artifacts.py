@@ -33,9 +33,12 @@ from lanepaint_assets.store.replace import GCS_PROTOCOLS, LOCAL_PROTOCOLS, MEMOR
 
 _COPY_BLOCK_BYTES = 1 << 20
 
+# Chunks that an error names: enough to see how they are called, where there are ten thousand.
+_NAMED_CHUNKS = 10
+
 
 class ArtifactStore:
-    """Everything the platform keeps, below `root` (DESIGN part 5).
+    """Everything the platform keeps, below `root` (ARCHITECTURE, "The store").
 
     Methods may be called from several threads and processes at once.
 
@@ -224,11 +227,16 @@ class ArtifactStore:
         Raises:
             StoreError: no chunk of that key is registered, or its file cannot be read.
         """
-        path = self.root / chunk_path(key)
+        try:
+            path = self.root / chunk_path(key)
+        except ValueError as error:
+            raise StoreError(f"chunk {key!r} is not registered below {self.root}: {error}") from error
         content = atomic_file(path).read()
         if content is None:
-            known = ", ".join(self.chunk_keys()) or "none"
-            raise StoreError(f"chunk {key!r} is not registered below {self.root}; registered: {known}")
+            known = self.chunk_keys()
+            named = ", ".join(known[:_NAMED_CHUNKS]) or "none"
+            more = f" and {len(known) - _NAMED_CHUNKS} more" if len(known) > _NAMED_CHUNKS else ""
+            raise StoreError(f"chunk {key!r} is not registered below {self.root}; registered: {named}{more}")
         return _parsed_chunk(path, content)
 
     def chunk_keys(self) -> list[str]:

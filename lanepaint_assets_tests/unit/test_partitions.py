@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from lanepaint_assets.clips.records import ChunkMembership, ClipRef
-from lanepaint_assets.clips.sources import ChunkListing, ClipSourceError
+from lanepaint_assets.clips.sources import ChunkListing, ClipSourceError, ListedClips
 from lanepaint_assets.partitions import (
     LANE_STYLES,
+    Rest,
+    SourceLook,
+    Unchanged,
+    look_at_source,
     register_chunks,
     register_membership,
     registered_chunks,
@@ -141,8 +147,9 @@ class _BadlyNamed:
     address = "bucket"
 
     def chunks(self) -> Iterator[ChunkListing]:
-        yield ChunkListing("Chunk One", lambda: ())
-        yield ChunkListing("chunk_0002", lambda: (ClipRef(clip_id="x", camera=CAMERA, uri="x.mp4", size=1, etag="1"),))
+        clip = ClipRef(clip_id="x", camera=CAMERA, uri="x.mp4", size=1, etag="1")
+        yield ChunkListing("Chunk One", lambda: ListedClips(()))
+        yield ChunkListing("chunk_0002", lambda: ListedClips((clip,)))
 
 
 def test_a_name_that_can_be_no_partition_key_is_told_with_what_may_be_and_blocks_no_other(
@@ -185,3 +192,105 @@ def test_lane_styles_are_the_eight_that_can_be_painted() -> None:
     assert len(keys) == len(set(keys)) == 8
     assert "single_white_dashed" in keys
     assert all(style.is_known for style in LANE_STYLES)
+
+
+def test_new_chunks_leave_half_of_the_time_to_those_that_are_registered(
+    platform: Platform, instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_chunks(platform, instance)
+    _source(tmp_path / "data", 200, clips=1)
+    # A clock that goes a second forward whenever it is read, which is once a batch.
+    monkeypatch.setattr("lanepaint_assets.partitions.time.monotonic", count().__next__)
+    look = look_at_source(platform, instance, seconds=8.0)
+    assert 0 < len(look.added) < 197
+    assert look.looked_at == 3
+
+
+# Files that are still being written
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+class _Upload:
+    """A source whose one chunk is what a test says."""
+
+    address = "upload"
+
+    def __init__(self) -> None:
+        self.clips: tuple[ClipRef, ...] = ()
+        self.touched: datetime | None = None
+
+    def put(self, *names: str, etag: str = "1", touched: datetime | None = None) -> None:
+        self.touched = touched
+        self.clips = tuple(ClipRef(clip_id=name, camera=CAMERA, uri=f"{name}.mp4", size=1, etag=etag) for name in names)
+
+    def chunks(self) -> Iterator[ChunkListing]:
+        yield ChunkListing("chunk_0000", lambda: ListedClips(self.clips, self.touched))
+
+
+@pytest.fixture
+def upload(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> _Upload:
+    source = _Upload()
+    monkeypatch.setattr(platform, "source", lambda address=None: source)
+    return source
+
+
+class _Looks:
+    """Looks one after another, each told what the one before found."""
+
+    def __init__(self, platform: Platform, instance: dg.DagsterInstance) -> None:
+        self.platform, self.instance = platform, instance
+        self.unchanged: Mapping[str, Unchanged] = {}
+
+    def at(self, minutes: float) -> SourceLook:
+        rest = Rest(timedelta(minutes=5), NOON + timedelta(minutes=minutes), self.unchanged)
+        look = look_at_source(self.platform, self.instance, rest=rest)
+        self.unchanged = look.unchanged
+        return look
+
+
+@pytest.fixture
+def looks(platform: Platform, instance: dg.DagsterInstance) -> _Looks:
+    return _Looks(platform, instance)
+
+
+def test_a_listing_is_taken_when_its_newest_file_has_rested(upload: _Upload, looks: _Looks) -> None:
+    upload.put("a", touched=NOON)
+    assert looks.at(4.9).resting == ("chunk_0000",)
+    upload.put("a", "b", touched=NOON + timedelta(minutes=4.9))
+    assert looks.at(9.8).resting == ("chunk_0000",)
+    assert looks.at(9.9).added == ("chunk_0000",)
+    assert [ref.clip_id for ref in looks.platform.store.chunk("chunk_0000").clips] == ["a", "b"]
+    assert looks.at(10).resting == ()
+
+
+def test_a_listing_without_times_is_taken_when_looks_so_far_apart_find_it_unchanged(
+    upload: _Upload, looks: _Looks
+) -> None:
+    upload.put("a")
+    assert looks.at(0).resting == ("chunk_0000",)
+    upload.put("a", "b")
+    assert looks.at(6).resting == ("chunk_0000",)
+    assert looks.at(10).resting == ("chunk_0000",)
+    assert looks.at(11).added == ("chunk_0000",)
+    upload.put("a", "b", "c")
+    assert looks.at(12).resting == ("chunk_0000",)
+    assert looks.at(17).added == ("chunk_0000_part_02",)
+    assert looks.unchanged == {}
+
+
+def test_what_a_look_did_not_come_to_is_remembered_for_the_next(upload: _Upload, looks: _Looks) -> None:
+    upload.put("a")
+    looks.at(0)
+    kept = look_at_source(
+        looks.platform, looks.instance, seconds=-1.0, rest=Rest(timedelta(minutes=5), NOON, looks.unchanged)
+    ).unchanged
+    assert kept == looks.unchanged
+    assert set(kept) == {"chunk_0000"}
+
+
+def test_a_person_who_asks_gets_the_files_as_they_are(
+    upload: _Upload, platform: Platform, instance: dg.DagsterInstance
+) -> None:
+    upload.put("a", touched=datetime.now(UTC))
+    assert register_chunks(platform, instance) == ["chunk_0000"]

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path
 
@@ -120,6 +122,27 @@ def test_a_changed_file_has_another_etag_and_a_vanished_one_none(tmp_path: Path)
     assert changed.item_key == ref.item_key
     path.unlink()
     assert source.current_ref(ref) is None
+
+
+def test_a_folder_was_touched_when_the_newest_of_its_files_came_whatever_it_is(tmp_path: Path) -> None:
+    touch(tmp_path / WIDE / "chunk_0001/a.mp4")
+    unfinished = touch(tmp_path / WIDE / "chunk_0001/b.mp4.part")
+    time.sleep(0.02)  # longer than a tick of the file system's clock
+    # The time of writing is what copying tools carry over; when the file came is another.
+    os.utime(unfinished, (0, 0))
+    came = datetime.fromtimestamp(unfinished.stat().st_ctime, UTC)
+    (chunk,) = open_source(str(tmp_path), [WIDE]).chunks()
+    assert chunk.listed.touched == came
+    (flat,) = open_source(str(tmp_path / WIDE / "chunk_0001"), [WIDE]).chunks()
+    assert flat.listed.touched == came
+    assert [ref.clip_id[0] for ref in flat.clips] == ["a"]
+
+
+def test_a_link_to_nothing_has_no_time(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").symlink_to(tmp_path / "gone")
+    (chunk,) = open_source(str(tmp_path), [WIDE]).chunks()
+    assert chunk.listed.touched is None
+    assert len(chunk.clips) == 1
 
 
 def test_a_relative_address_means_the_same_clips_as_an_absolute_one(
@@ -314,6 +337,32 @@ def test_a_clip_in_a_bucket_is_copied_for_as_long_as_it_is_open(tmp_path: Path, 
         assert numbers_of(read_frames(path, facts).frames) == list(facts.grid_source_index)
     assert not path.exists()
     assert not path.parent.exists()
+
+
+def test_objects_tell_when_they_were_written(tmp_path: Path, bucket: str) -> None:
+    before = datetime.now(UTC)
+    touch(tmp_path / "a.mp4")
+    upload(bucket, tmp_path)
+    (chunk,) = open_source(f"memory://{bucket}", [WIDE]).chunks()
+    assert chunk.listed.touched is not None
+    assert before <= chunk.listed.touched <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"updated": "2026-11-23T18:00:00.250Z"},
+        {"mtime": datetime(2026, 11, 23, 18, 0, 0, 250_000, tzinfo=UTC)},
+        {"LastModified": datetime(2026, 11, 23, 19, 0, 0, 250_000, tzinfo=timezone(timedelta(hours=1)))},
+        {"created": 1_795_456_800.25},
+    ],
+)
+def test_every_store_spells_the_time_in_its_own_way(told: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    store = fsspec.filesystem("memory")
+    found = [{"name": "/spelling/a.mp4", "type": "file", "size": 1, **told}]
+    monkeypatch.setattr(store, "ls", lambda path, detail: found)
+    (entry,) = FileTree(store, "/spelling").entries("/spelling")
+    assert entry.touched == datetime(2026, 11, 23, 18, 0, 0, 250_000, tzinfo=UTC)
 
 
 def test_a_changed_object_has_another_etag_and_a_vanished_one_none(tmp_path: Path, bucket: str) -> None:

@@ -230,7 +230,11 @@ def test_an_unregistered_chunk_is_answered_with_those_that_are(store: ArtifactSt
     store.save_chunk(_membership("chunk_0001", "a"))
     with pytest.raises(StoreError, match=r"'chunk_0009' is not registered .* registered: chunk_0001"):
         store.chunk("chunk_0009")
-    with pytest.raises(ValueError, match="chunk key"):
+    for number in range(2, 16):
+        store.save_chunk(_membership(f"chunk_{number:04d}", "a"))
+    with pytest.raises(StoreError, match=r"chunk_0001, .*, chunk_0010 and 5 more$"):
+        store.chunk("chunk_0009_part_02")
+    with pytest.raises(StoreError, match=r"'\.\./chunk_0001' is not registered .*: chunk key"):
         store.chunk("../chunk_0001")
     with pytest.raises(ValueError, match="chunk key"):
         store.save_chunk(_membership("Chunk 1", "a"))

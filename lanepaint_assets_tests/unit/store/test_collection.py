@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanepaint_assets.store.artifacts import ArtifactStore
@@ -102,6 +102,7 @@ def test_an_empty_store_has_no_versions(store: ArtifactStore) -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a.front", "b.front/one"]), st.integers(1, 4)), max_size=8))
+@settings(deadline=None, max_examples=30)
 def test_after_a_collection_exactly_the_named_versions_are_left(history: list[tuple[str, int]]) -> None:
     from tempfile import TemporaryDirectory
 
@@ -116,7 +117,14 @@ def test_after_a_collection_exactly_the_named_versions_are_left(history: list[tu
                 key=key, fingerprint=fp(key, version), status="ok", folder=where, files=records, run_id=str(number)
             )
             store.merge("road_masks", CHUNK, [row])
-        for version in garbage(store):
-            assert collect(store, version)
+        for found in garbage(store):
+            assert collect(store, found)
         named = {row.folder for row in store.manifest("road_masks", CHUNK).rows.values()}
         assert {version.folder for version in stored_versions(store)} == named
+
+
+def test_versions_of_some_assets_and_partitions_only(store: ArtifactStore, staged: Staged) -> None:
+    published(store, staged, 1)
+    assert len(list(stored_versions(store, ["road_masks"], [CHUNK]))) == 1
+    assert list(stored_versions(store, ["road_masks"], ["chunk_0002"])) == []
+    assert list(stored_versions(store, ["vp_inputs"], [CHUNK])) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,14 @@ def test_a_blocked_item_fails_with_the_upstream_reason_and_is_not_computed(local
     assert outcome.failed == ("a",)
     assert outcome.manifest.rows["a"].reason == "road_masks failed: no road"
     assert outcome.complete
+
+
+def test_what_is_known_of_an_item_beforehand_stands_in_its_row_whatever_comes_of_it(local_store: ArtifactStore) -> None:
+    known = {"etag": "5"}
+    good, bad, blocked = (replace(task, facts=known) for task in tasks("a.front", "broken.front", "c.front"))
+    outcome = run(local_store, [good, bad, replace(blocked, blocked="it is gone")], Engine(broken=["broken.front"]))
+    assert [row.status for row in outcome.rows] == ["ok", "failed", "failed"]
+    assert [row.facts for row in outcome.rows] == [{"etag": "5", "frames": 8}, known, known]
 
 
 def test_an_item_without_files_keeps_its_facts(store: ArtifactStore) -> None:
