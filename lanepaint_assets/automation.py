@@ -7,6 +7,10 @@ What fires is a changed data version of an input: an observed checkpoint, the pr
 that came out different. A raised code version fires nothing: it would request every partition at once, so it shows as
 stale and a person starts the backfill. Requests may be redundant; fingerprints decide what is computed.
 
+What a person cancels, a run or a backfill, is left alone: its partitions are requested again when another input of them
+changes, and made with all that changed before; until then they show as stale and hold nothing up below them. Partitions
+that still waited for their turn are not part of what was cancelled and follow; the sensor is the switch for all of it.
+
 `lane_loras` has no condition, on purpose: a new chunk adds training samples, and LoRAs that trained themselves anew
 would change the catalogue, repaint every chunk and never come to rest.
 """
@@ -31,13 +35,21 @@ from lanepaint_assets.conditions import (
     Pending,
     UnsettledAbove,
 )
-from lanepaint_assets.engines import Role, chosen_engine
+from lanepaint_assets.engines import EngineEntry, Role, chosen_engine, engine_named
+from lanepaint_assets.group_sensor import GroupSensor
 from lanepaint_assets.settings import Settings
 
 AC = dg.AutomationCondition
 
-# Groups whose assets have conditions; the sensor of each is off until a person turns it on.
-GROUPS = ("clips", "segmentation", "training", "editing", "evaluation")
+# Groups whose assets have conditions, and when these ask; the sensor of each is off until a person turns it on.
+OCCASIONS: Mapping[str, str] = {
+    "clips": "when a run failed, once; changed files are the sensor new_chunks' to see",
+    "segmentation": "when an input changed, or when a run failed, once",
+    "training": "when an input changed, or when a run failed, once; never a LoRA",
+    "editing": "when an input changed, when a run failed, once, or when it was narrowed to some prompts",
+    "evaluation": "when an input changed, when a run failed, once, or when it was narrowed to some prompts",
+}
+GROUPS = tuple(OCCASIONS)
 
 # Between two looks. A look costs seconds with ten thousand chunks, and a chunk takes minutes at least.
 INTERVAL_S = 60
@@ -62,6 +74,9 @@ ROLES: Mapping[str, tuple[Role, ...]] = {
     "original_trajectories": ("driver",),
     "edited_trajectories": ("driver",),
 }
+
+# Judges finished edits with `LANEPAINT_VERIFYING_INSPECTOR`, whatever inspector the stages before it use.
+VERIFIED = frozenset({"video_quality"})
 
 # Pools by class of GPU, not by asset: a pool's limit is the number of such GPUs, and a step holds one.
 SMALL_GPU = "gpu_24gb"
@@ -111,15 +126,18 @@ FRESHNESS: Mapping[str, Window] = {
 }
 
 
-def refresh_condition(settings: Settings) -> dg.AutomationCondition[Any]:
+def refresh_condition(settings: Settings, asset: str) -> dg.AutomationCondition[Any]:
     """Request a chunk's existing partition when an input came out different, it failed once, or it was left incomplete.
 
     In order through the graph: not while anything above it is under way or out of date itself. A partition that was
     never made is a person's or the sensor `new_chunks`' to request, unless it was part of a run that failed.
     """
-    ignored = _unused_checkpoints(settings)
-    unused = dg.AssetSelection.assets(*sorted(ignored))
-    ready = ~AC.any_deps_missing().ignore(unused) & ~AC.in_progress() & ~UnsettledAbove(ignored)
+
+    def ignored(name: str) -> frozenset[str]:
+        return unread_checkpoints(settings, name)
+
+    unread = dg.AssetSelection.assets(*sorted(ignored(asset)))
+    ready = ~AC.any_deps_missing().ignore(unread) & ~AC.in_progress() & ~UnsettledAbove(ignored)
     wanted = Pending(InputChanged(ignored) | LeftIncomplete()) | _retry_once()
     return AtMost(wanted & ready, settings.automation_partitions)
 
@@ -147,22 +165,24 @@ def _retry_once() -> dg.AutomationCondition[Any]:
     return (Pending(failed.newly_true()) & AC.execution_failed()).with_label("failed_once")
 
 
-def _unused_checkpoints(settings: Settings) -> frozenset[str]:
-    """Checkpoints that no chosen engine reads: their coming and going is nobody's business, observed or not."""
-    used = {
-        checkpoint.asset
-        for roles in ROLES.values()
-        for role in roles
-        for checkpoint in chosen_engine(settings, role).checkpoints
-    }
-    return frozenset(CHECKPOINT_FOLDERS) - used
+def _engines(settings: Settings, asset: str) -> list[EngineEntry]:
+    """What an asset may load, as the settings choose."""
+    engines = [chosen_engine(settings, role) for role in ROLES.get(asset, ())]
+    if asset in VERIFIED:
+        engines.append(engine_named("inspector", settings.verifying_inspector))
+    return engines
+
+
+def unread_checkpoints(settings: Settings, asset: str) -> frozenset[str]:
+    """Checkpoints that the asset's engines do not read: their coming and going is not its business, observed or not."""
+    read = {checkpoint.asset for engine in _engines(settings, asset) for checkpoint in engine.checkpoints}
+    return frozenset(CHECKPOINT_FOLDERS) - read
 
 
 def pool_of(settings: Settings, assets: Iterable[str]) -> str | None:
     """The pool that a step waits in; None for a step that needs no GPU."""
     names = set(assets)
-    engines = [chosen_engine(settings, role) for asset in names for role in ROLES.get(asset, ())]
-    on_gpu = {engine.name for engine in engines if engine.checkpoints}
+    on_gpu = {engine.name for asset in names for engine in _engines(settings, asset) if engine.checkpoints}
     if names & ALWAYS_LARGE_GPU or on_gpu - SMALL_GPU_ENGINES:
         return LARGE_GPU
     return SMALL_GPU if on_gpu else None
@@ -171,14 +191,13 @@ def pool_of(settings: Settings, assets: Iterable[str]) -> str | None:
 def automated(settings: Settings, assets: Sequence[Any]) -> list[Any]:
     """The stages' assets with conditions, freshness policies and pools."""
     conditions = {"prompt_leaderboard": leaderboard_condition(), "raw_clips": source_condition(settings)}
-    refresh = refresh_condition(settings)
 
     def complete(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.to_user_string()
         per_chunk = isinstance(spec.partitions_def, dg.DynamicPartitionsDefinition)
         window = FRESHNESS.get(name)
         return spec.replace_attributes(
-            automation_condition=conditions.get(name, refresh if per_chunk else None),
+            automation_condition=conditions.get(name, refresh_condition(settings, name) if per_chunk else None),
             freshness_policy=None
             if window is None
             else dg.FreshnessPolicy.time_window(fail_window=window.fail, warn_window=window.warn),
@@ -193,12 +212,15 @@ def automated(settings: Settings, assets: Sequence[Any]) -> list[Any]:
 
 
 def _pooled(asset: dg.AssetsDefinition, settings: Settings) -> dg.AssetsDefinition:
+    return in_pool(asset, pool_of(settings, [key.to_user_string() for key in asset.keys]))
+
+
+def in_pool(asset: dg.AssetsDefinition, pool: str | None) -> dg.AssetsDefinition:
     """The asset with its step in a pool. Dagster takes a pool only where an op is made, so the op is made again."""
-    pool = pool_of(settings, [key.to_user_string() for key in asset.keys])
     op = asset.node_def
     if pool is None or not isinstance(op, dg.OpDefinition):
         return asset
-    in_pool = dg.OpDefinition(
+    pooled = dg.OpDefinition(
         name=op.name,
         compute_fn=op.compute_fn,
         description=op.description,
@@ -210,10 +232,10 @@ def _pooled(asset: dg.AssetsDefinition, settings: Settings) -> dg.AssetsDefiniti
         retry_policy=op.retry_policy,
         pool=pool,
     )
-    return dg.AssetsDefinition.dagster_internal_init(**{**asset.get_attributes_dict(), "node_def": in_pool})
+    return dg.AssetsDefinition.dagster_internal_init(**{**asset.get_attributes_dict(), "node_def": pooled})
 
 
-def build_sensors() -> list[dg.SensorDefinition]:
+def build_sensors() -> list[GroupSensor]:
     """One sensor a group, so that a person can hold back the expensive ones.
 
     Evaluated in the code server, which knows this module's own conditions. Several partitions of one tick become one
@@ -225,7 +247,7 @@ def build_sensors() -> list[dg.SensorDefinition]:
         # Used knowingly: the code server is the only place that can evaluate conditions of one's own.
         warnings.simplefilter("ignore", dg.BetaWarning)
         return [
-            dg.AutomationConditionSensorDefinition(
+            GroupSensor(
                 name=f"{group}_automation",
                 target=dg.AssetSelection.groups(group),
                 use_user_code_server=True,
@@ -234,8 +256,8 @@ def build_sensors() -> list[dg.SensorDefinition]:
                 minimum_interval_seconds=INTERVAL_S,
                 run_tags={REQUESTED_BY_TAG: AUTOMATION},
                 description=(
-                    f"Makes existing partitions of the group {group} again when an input changed, when a run failed "
-                    "(once), or when a run was narrowed to some prompts. With the retries of runs, a step that always "
+                    f"Makes existing partitions of the group {group} again {OCCASIONS[group]}. What is cancelled is "
+                    "left alone until another input of it changes. With the retries of runs, a step that always "
                     f"fails is executed {failing} times for one cause, one that always kills its process {dying} times."
                 ),
             )

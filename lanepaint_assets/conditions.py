@@ -7,12 +7,13 @@ code server, so sensors over assets that carry them need `use_user_code_server`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from lanepaint_assets.materialization import COMPLETE
+from lanepaint_assets.under_way import called_off, known_backfills, under_way
 
 if TYPE_CHECKING:
     from dagster._core.asset_graph_view.entity_subset import EntitySubset
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 # A run that was requested by a condition says so. One that comes out incomplete all the same is not requested again.
 REQUESTED_BY_TAG = "lanepaint/requested_by"
 AUTOMATION = "automation"
+
+IgnoredInputs = Callable[[str], frozenset[str]]
+"""Names of the inputs of an asset that do not matter to it, by its name."""
 
 
 class AtMost(dg.AutomationCondition[dg.AssetKey]):
@@ -55,7 +59,7 @@ class AtMost(dg.AutomationCondition[dg.AssetKey]):
         wanted = await context.for_child_condition(
             self._operand, child_indices=[0], candidate_subset=context.candidate_subset
         ).evaluate_async()
-        room = self._most - len(await _under_way(context)) if wanted.true_subset.size else 0
+        room = self._most - len(await under_way(context)) if wanted.true_subset.size else 0
         chosen: set[str] = set()
         if 2 * room >= self._most:
             chosen = set(sorted(wanted.true_subset.expensively_compute_partition_keys())[:room])
@@ -67,7 +71,9 @@ class AtMost(dg.AutomationCondition[dg.AssetKey]):
 
 
 class Pending(dg.AutomationCondition[dg.AssetKey]):
-    """True from when its operand was, until the partition is requested; what was true at the first look does not count.
+    """True from when its operand was, until the partition is requested or called off.
+
+    What was true at the first look does not count.
 
     Not `since(newly_requested())`: a request is seen by the tick after it, together with what happened meanwhile, and
     there the reset wins. A change that came within that minute would be lost.
@@ -84,7 +90,7 @@ class Pending(dg.AutomationCondition[dg.AssetKey]):
     @property
     def description(self) -> str:
         """What the UI shows."""
-        return "since it was last requested"
+        return "since it was last requested or cancelled"
 
     @property
     def children(self) -> Sequence[dg.AutomationCondition[Any]]:
@@ -94,7 +100,7 @@ class Pending(dg.AutomationCondition[dg.AssetKey]):
     async def evaluate(  # type: ignore[override]  # Dagster awaits what its own conditions return
         self, context: dg.AutomationContext[dg.AssetKey]
     ) -> dg.AutomationResult[dg.AssetKey]:
-        """Called by Dagster once a tick."""
+        """Called by Dagster once a tick; the cursor holds the backfills that are known to be called off."""
         every = context.asset_graph_view.get_full_subset(key=context.key)
         now = await context.for_child_condition(
             self._operand, child_indices=[0], candidate_subset=every
@@ -103,17 +109,12 @@ class Pending(dg.AutomationCondition[dg.AssetKey]):
         if context.previous_temporal_context is not None:
             before = context.previous_true_subset or pending
             requested = context.get_previous_requested_subset(context.key) or pending
-            pending = before.compute_difference(requested).compute_union(now.true_subset)
-        return dg.AutomationResult(context, true_subset=pending, child_results=[now])
-
-
-async def _under_way(context: dg.AutomationContext[Any], key: dg.AssetKey | None = None) -> set[str]:
-    """Partitions that a run or a backfill is to make, of the condition's own asset unless another is named."""
-    view, asset = context.asset_graph_view, key or context.key
-    every = view.get_full_subset(key=asset)
-    running = await view.compute_run_in_progress_subset(key=asset, from_subset=every)
-    waiting = await view.compute_backfill_in_progress_subset(key=asset, from_subset=every)
-    return set(running.expensively_compute_partition_keys() | waiting.expensively_compute_partition_keys())
+            known = None if context.cursor is None else json.loads(context.cursor)
+            settled = requested.compute_union(called_off(context, context.key, known))
+            pending = before.compute_difference(settled).compute_union(now.true_subset)
+        return dg.AutomationResult(
+            context, true_subset=pending, child_results=[now], cursor=json.dumps(known_backfills(context))
+        )
 
 
 class InputChanged(dg.AutomationCondition[dg.AssetKey]):
@@ -125,7 +126,7 @@ class InputChanged(dg.AutomationCondition[dg.AssetKey]):
     A first version is no change: nothing says that the asset was made from another one.
     """
 
-    def __init__(self, ignored: frozenset[str]) -> None:
+    def __init__(self, ignored: IgnoredInputs) -> None:
         self._ignored = ignored
 
     @property
@@ -183,14 +184,15 @@ class InputChanged(dg.AutomationCondition[dg.AssetKey]):
 class UnsettledAbove(dg.AutomationCondition[dg.AssetKey]):
     """True for partitions that an asset further up is being made for, or is out of date for.
 
-    Out of date: an input has another data version than when the asset was made. What is requested in this very tick
-    comes before this asset in the same run, and does not count.
+    Out of date: the partition exists and an input has another data version than when it was made. What is requested in
+    this very tick comes before this asset in the same run, and does not count. Nor does what was called off: nobody is
+    about to make it, so what is below goes on with what there is. What failed does count, until a person mends it.
 
     One condition and not `any_deps_match` of `any_deps_match`: those cost seconds a tick with a hundred nodes for each
     way up the graph.
     """
 
-    def __init__(self, ignored: frozenset[str]) -> None:
+    def __init__(self, ignored: IgnoredInputs) -> None:
         self._ignored = ignored
 
     @property
@@ -206,7 +208,11 @@ class UnsettledAbove(dg.AutomationCondition[dg.AssetKey]):
     async def evaluate(  # type: ignore[override]  # Dagster awaits what its own conditions return
         self, context: dg.AutomationContext[dg.AssetKey]
     ) -> dg.AutomationResult[dg.AssetKey]:
-        """Called by Dagster once a tick; the cursor holds the partitions that are out of date, by asset."""
+        """Called by Dagster once a tick.
+
+        The cursor holds the partitions that are out of date, by asset, the observed inputs that had a version, and the
+        backfills that are known to be called off.
+        """
         kept = json.loads(context.cursor or "{}")
         seen = frozenset(kept.get("seen", ()))
         outdated: dict[str, list[str]] = {}
@@ -219,21 +225,34 @@ class UnsettledAbove(dg.AutomationCondition[dg.AssetKey]):
                 inputs.add(upstream)
                 stale |= await _changed_partitions(context, upstream, key, seen)
             if stale:
+                stale &= _partitions(await context.asset_graph_view.compute_materialized_asset_subset(key))
                 stale -= await _made_since(context, key)
+                stale -= _partitions(called_off(context, key, kept.get("called_off")))
                 outdated[name] = sorted(stale)
             requested = context.request_subsets_by_key.get(key)
             now = set(requested.expensively_compute_partition_keys()) if requested is not None else set()
-            unsettled |= (stale | await _under_way(context, key)) - now
+            unsettled |= (stale | await under_way(context, key)) - now
         return dg.AutomationResult(
             context,
             true_subset=context.candidate_subset.compute_intersection_with_partition_keys(unsettled),
-            cursor=json.dumps({"seen": await _observed(context, inputs), "outdated": outdated}),
+            cursor=json.dumps(
+                {
+                    "seen": await _observed(context, inputs),
+                    "outdated": outdated,
+                    "called_off": known_backfills(context),
+                }
+            ),
         )
 
 
-def _inputs(context: dg.AutomationContext[Any], key: dg.AssetKey, ignored: frozenset[str]) -> list[dg.AssetKey]:
+def _partitions(subset: EntitySubset[dg.AssetKey]) -> set[str]:
+    return set(subset.expensively_compute_partition_keys())
+
+
+def _inputs(context: dg.AutomationContext[Any], key: dg.AssetKey, ignored: IgnoredInputs) -> list[dg.AssetKey]:
     parents = context.asset_graph_view.asset_graph.get(key).parent_keys
-    return sorted(parent for parent in parents if parent.to_user_string() not in ignored)
+    unread = ignored(key.to_user_string())
+    return sorted(parent for parent in parents if parent.to_user_string() not in unread)
 
 
 async def _observed(context: dg.AutomationContext[Any], inputs: Iterable[dg.AssetKey]) -> list[str]:
