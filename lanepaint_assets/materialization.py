@@ -13,15 +13,14 @@ import dagster as dg
 import pandas as pd
 from pydantic import Field
 
+from lanepaint_assets.clips.sources import ClipSourceError
 from lanepaint_assets.editing.catalogue import PromptSelectionError
+from lanepaint_assets.item_checks import ItemCheck, check_results
 from lanepaint_assets.platform import Platform
+from lanepaint_assets.store.errors import StoreError
 from lanepaint_assets.store.items import PartitionOutcome, StepError
 from lanepaint_assets.store.layout import manifest_path
 from lanepaint_assets.store.upstream import MissingUpstreamError
-
-# Names of the checks that every per-clip asset carries.
-FAILED_ITEMS_CHECK = "no_failed_items"
-COMPLETE_CHECK = "complete"
 
 # Metadata that says whether a materialization was narrowed; conditions read it (`conditions.LeftIncomplete`).
 COMPLETE = "complete"
@@ -45,7 +44,7 @@ def clear_failures() -> Iterator[None]:
     """Turn refusals that a person can act on into one-line failures that no retry can mend."""
     try:
         yield
-    except (MissingUpstreamError, PromptSelectionError, StepError) as error:
+    except (ClipSourceError, MissingUpstreamError, PromptSelectionError, StepError, StoreError) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
@@ -54,30 +53,22 @@ def run_name(context: dg.AssetExecutionContext) -> str:
     return context.run.tags.get(RUN_NAME_TAG, context.run.run_id)
 
 
-def item_checks(asset: str) -> list[dg.AssetCheckSpec]:
-    """The two checks of a per-clip asset."""
-    return [
-        dg.AssetCheckSpec(
-            FAILED_ITEMS_CHECK, asset=asset, description="Every item was made; failed ones are listed with reasons."
-        ),
-        dg.AssetCheckSpec(
-            COMPLETE_CHECK, asset=asset, description="No item is missing or outdated because a run was narrowed."
-        ),
-    ]
-
-
 def as_result(
     platform: Platform,
     asset: str,
     outcome: PartitionOutcome,
     *,
     run: str,
+    checks: Sequence[ItemCheck] = (),
     engines: Sequence[str] = (),
     preview_png: bytes | None = None,
     table: pd.DataFrame | None = None,
     extra: Mapping[str, dg.MetadataValue[Any]] | None = None,
 ) -> dg.MaterializeResult[None]:
     """Report a partition.
+
+    Args:
+        checks: those of the asset, beside the two that every asset of items has; `check_specs` announces them.
 
     Raises:
         dg.Failure: more than `max_failed_share` of the items failed; what was made stays.
@@ -115,21 +106,7 @@ def as_result(
         asset_key=asset,
         metadata=metadata,
         data_version=dg.DataVersion(outcome.data_version),
-        check_results=[
-            dg.AssetCheckResult(
-                check_name=FAILED_ITEMS_CHECK,
-                asset_key=asset,
-                passed=not failed,
-                severity=dg.AssetCheckSeverity.WARN,
-                metadata={"failed": ", ".join(f"{row.key}: {row.reason}" for row in failed[:20]) or "none"},
-            ),
-            dg.AssetCheckResult(
-                check_name=COMPLETE_CHECK,
-                asset_key=asset,
-                passed=outcome.complete,
-                severity=dg.AssetCheckSeverity.WARN,
-            ),
-        ],
+        check_results=check_results(asset, checks, outcome),
     )
 
 

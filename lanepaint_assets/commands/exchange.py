@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -265,8 +265,8 @@ def _mask_copier(reader: ChunkReader, inputs: dict[str, VideoPainterItem]) -> Co
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
         masks = _checked_masks(reader, task.key, inputs[task.key])
         clip = reader.frames(task.key)
-        write_segmentation(folder, clip.frames, VideoMasks(masks.road, masks.paint), clip.grid.rate_hz)
-        return ItemOutput(facts={"origin": IMPORTED})
+        statistics = write_segmentation(folder, clip.frames, VideoMasks(masks.road, masks.paint), clip.grid.rate_hz)
+        return ItemOutput(facts={"origin": IMPORTED, **asdict(statistics)})
 
     return compute
 
@@ -300,16 +300,20 @@ def _first_copier(items: EditItems, edits: dict[str, FoundEdit]) -> Compute:
 
 def _edit_copier(items: EditItems, edits: dict[str, FoundEdit]) -> Compute:
     def compute(task: ItemTask, folder: Path) -> ItemOutput:
+        from lanepaint_assets.editing.written_video import frame_facts
         from lanepaint_assets.rendering.previews import before_after
 
         edit = edits[task.key]
         clip_key = items.by_key[task.key].clip_key
         clip = items.reader.frames(clip_key)
         frames = _edited_frames(items, task.key, edit)
-        shutil.copyfile(edit.path, folder / items.reader.edited_name(clip_key))
-        (folder / SIDECAR_FILE).write_text(FrameSidecar.of_grid(clip.grid, len(frames)).to_json())
+        video, sidecar = folder / items.reader.edited_name(clip_key), folder / SIDECAR_FILE
+        shutil.copyfile(edit.path, video)
+        sidecar.write_text(FrameSidecar.of_grid(clip.grid, len(frames)).to_json())
         (folder / BEFORE_AFTER_FILE).write_bytes(before_after(clip.frames[0], frames[0]))
-        return ItemOutput(facts={"origin": IMPORTED, "prompt": edit.prompt_key, "frames": len(frames)})
+        return ItemOutput(
+            facts={"origin": IMPORTED, "prompt": edit.prompt_key, **frame_facts(video, sidecar, clip.grid)}
+        )
 
     return compute
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from lanepaint_assets.editing.catalogue_observation import observe_catalogue
+from lanepaint_assets.editing.checks import edited_video_checks, first_frame_checks
 from lanepaint_assets.editing.steps import (
     BEFORE_AFTER_FILE,
     EDITED_VIDEOS_VERSION,
@@ -14,7 +15,8 @@ from lanepaint_assets.editing.steps import (
     make_first_frames,
 )
 from lanepaint_assets.engines import chosen_engine
-from lanepaint_assets.materialization import PromptSelection, as_result, clear_failures, item_checks, run_name
+from lanepaint_assets.item_checks import check_specs
+from lanepaint_assets.materialization import PromptSelection, as_result, clear_failures, run_name
 from lanepaint_assets.partitions import CLIP_CHUNK
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import Settings
@@ -32,6 +34,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsse
     first_painter = chosen_engine(settings, "first_frame_painter")
     inspector = chosen_engine(settings, "inspector")
     video_painter = chosen_engine(settings, "video_painter")
+    first_checks, video_checks = first_frame_checks(settings), edited_video_checks(settings)
 
     @dg.multi_observable_source_asset(
         name="observe_prompt_catalogue",
@@ -81,9 +84,9 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsse
         kinds={"image", first_painter.name, inspector.name},
         deps=["vp_inputs", "prompt_catalogue", "flux_fill_checkpoint", "qwen_vl_checkpoint"],
         code_version=f"{first_painter.label} + {inspector.label}/{FIRST_FRAMES_VERSION}",
-        check_specs=item_checks("first_frames"),
+        check_specs=check_specs("first_frames", first_checks),
         description=(
-            "The first frame of every clip x prompt, painted and judged until it passes (spec 5 and 6), with every "
+            "The first frame of every clip x prompt, painted and judged until it passes, with every "
             "attempt's caption, picture, verdict and reasons."
         ),
     )
@@ -98,6 +101,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsse
             "first_frames",
             outcome,
             run=run,
+            checks=first_checks,
             engines=[first_painter.label, inspector.label],
             preview_png=_contact_sheet(platform, outcome, FIRST_FRAME_FILE),
         )
@@ -109,7 +113,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsse
         kinds={"video", video_painter.name},
         deps=["first_frames", "vp_inputs", "cogvideox_checkpoint", "videopainter_branch_checkpoint"],
         code_version=f"{video_painter.label}/{EDITED_VIDEOS_VERSION}",
-        check_specs=item_checks("edited_videos"),
+        check_specs=check_specs("edited_videos", video_checks),
         description=(
             "The edited video of every clip x prompt, composited at native resolution so that everything outside the "
             "feathered mask is the source, with the times of its frames."
@@ -126,6 +130,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsse
             "edited_videos",
             outcome,
             run=run,
+            checks=video_checks,
             engines=[video_painter.label],
             preview_png=_contact_sheet(platform, outcome, BEFORE_AFTER_FILE),
         )

@@ -58,7 +58,7 @@ class PaintInstruction:
         style: wanted style of every line; None repaints each line in the style measured for it.
         caption: the words for engines that read words.
         marking_standard: preset of dash, gap and width, a name of `marking_standards.STANDARD_NAMES`.
-        seed: from the study seed, role and clip, never from the prompt (DESIGN part 6).
+        seed: from the study seed, role and clip, never from the prompt (ARCHITECTURE, "Time, pictures and seeds").
         lora: for engines that have a model to adapt.
     """
 

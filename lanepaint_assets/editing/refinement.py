@@ -181,7 +181,7 @@ def refine_first_frames(
         ValueError: `max_iterations` is less than 1.
         StepError: nothing can be painted or judged.
 
-    Source: spec 6; it ends with the best-scored attempt instead of the last one (DESIGN part 7).
+    Source: spec 6; it ends with the best-scored attempt instead of the last one.
     """
     if max_iterations < 1:
         raise ValueError(f"max_iterations is {max_iterations}; at least one attempt is needed")

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 # Raise when the refinement loop, the composite, the encoding or what is measured of them changes.
 FIRST_FRAMES_VERSION = "2"
-EDITED_VIDEOS_VERSION = "2"
+EDITED_VIDEOS_VERSION = "3"
 
 # First frames that models work on together. A change of model costs seconds (23 GiB over the bus), an iteration of so
 # many pictures minutes. Their clips are held in host memory meanwhile: at 1080p each takes 0.8 GiB with its masks.
@@ -281,6 +281,7 @@ def _write_refined(items: EditItems, asked: _Asked, result: Refinement | Excepti
         "score": round(chosen.verdict.score, 3),
         "iterations": len(result.iterations),
         "stopped_because": result.stopped_because,
+        "attributes": {a.attribute: a.passed for a in chosen.verdict.attributes},
         "reasons": "; ".join(f"{a.attribute}: {a.reason}" for a in chosen.verdict.attributes),
         "notes": _notes(items, asked.request, chosen.caption),
     }
@@ -396,13 +397,15 @@ def _edited_video(
     from lanepaint_assets.clips.encoding import write_video
     from lanepaint_assets.clips.frame_sidecar import FrameSidecar
     from lanepaint_assets.editing.compositing import composite_video
+    from lanepaint_assets.editing.written_video import background_changed_px, frame_facts
+    from lanepaint_assets.rendering.mask_edges import MaskEdges
     from lanepaint_assets.rendering.previews import before_after
     from lanepaint_assets.rendering.region_quality import RawQuality, raw_quality
 
-    clip_key, prompt = edit.clip_key, edit.prompt
+    clip_key, prompt, settings = edit.clip_key, edit.prompt, items.platform.settings
     started = perf_counter()
     scene = items.scene(clip_key)
-    grid = items.reader.frames(clip_key).grid
+    grid = items.reader.facts(clip_key).grid
     loaded = perf_counter()
     notes: tuple[str, ...] = ()
     raw = RawQuality(inside=None, outside=None, reason="nothing was painted")
@@ -419,19 +422,29 @@ def _edited_video(
     else:
         painted = scene.frames
     done = perf_counter()
-    write_video(folder / items.reader.edited_name(clip_key), painted, grid.rate_hz)
-    (folder / SIDECAR_FILE).write_text(FrameSidecar.of_grid(grid).to_json())
+    edges = MaskEdges(settings.mask_dilation_px, settings.mask_feather_px)
+    background_px = background_changed_px(scene.frames, painted, scene.paint_masks, edges)
+    measured = perf_counter()
+    video, sidecar = folder / items.reader.edited_name(clip_key), folder / SIDECAR_FILE
+    write_video(video, painted, grid.rate_hz)
+    sidecar.write_text(FrameSidecar.of_grid(grid).to_json())
     (folder / BEFORE_AFTER_FILE).write_bytes(before_after(scene.frames[0], painted[0]))
     return ItemOutput(
         facts={
             "prompt": prompt.key,
-            "frames": len(grid),
+            **frame_facts(video, sidecar, grid),
+            "background_changed_px": background_px,
             "verdict": first.facts.get("verdict"),
             "notes": "; ".join(notes),
             "changed_share": round(_changed_share(scene.frames, painted), 5),
             "raw_quality": raw.model_dump(),
         },
-        timings_s={"load": loaded - started, "paint": done - loaded, "encode": perf_counter() - done},
+        timings_s={
+            "load": loaded - started,
+            "paint": done - loaded,
+            "measure": measured - done,
+            "encode": perf_counter() - measured,
+        },
     )
 
 

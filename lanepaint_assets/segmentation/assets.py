@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import dagster as dg
 
 from lanepaint_assets.engines import chosen_engine
-from lanepaint_assets.materialization import as_result, clear_failures, item_checks, run_name
+from lanepaint_assets.item_checks import check_specs
+from lanepaint_assets.materialization import as_result, clear_failures, run_name
 from lanepaint_assets.partitions import CLIP_CHUNK
 from lanepaint_assets.platform import Platform
+from lanepaint_assets.segmentation.checks import ROAD_MASK_CHECKS
 from lanepaint_assets.segmentation.steps import ROAD_MASKS_VERSION, VP_INPUTS_VERSION, make_segmentation
 from lanepaint_assets.settings import Settings
 from lanepaint_assets.store.items import PartitionOutcome
@@ -35,7 +37,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 code_version=f"{segmenter.label}/{ROAD_MASKS_VERSION}",
                 skippable=True,
                 description=(
-                    "The road of every frame, cleaned to one region (spec 4): packed masks, PNGs, all_masks.npz, a "
+                    "The road of every frame, cleaned to one region: packed masks, PNGs, all_masks.npz, a "
                     "green overlay video and metadata.csv. The paint mask leaves enclosed vehicles out."
                 ),
             ),
@@ -46,10 +48,10 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 kinds={"video", "csv"},
                 code_version=VP_INPUTS_VERSION,
                 skippable=True,
-                description="The folder that VideoPainter reads (spec 4): meta.csv, all_masks.npz and the clip.",
+                description="The folder that VideoPainter reads: meta.csv, all_masks.npz and the clip.",
             ),
         ],
-        check_specs=[*item_checks("road_masks"), *item_checks("vp_inputs")],
+        check_specs=[*check_specs("road_masks", ROAD_MASK_CHECKS), *check_specs("vp_inputs")],
     )
     def segmentation(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
@@ -64,6 +66,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 asset,
                 outcome,
                 run=run,
+                checks=ROAD_MASK_CHECKS if asset == "road_masks" else (),
                 engines=[segmenter.label] if asset == "road_masks" else [],
                 preview_png=_preview(platform, outcome) if asset == "road_masks" else None,
             )

@@ -33,7 +33,7 @@ from lanepaint_assets.segmentation.bit_morphology import dilate, ellipse, erode
 from lanepaint_assets.segmentation.point_grid import SPEC_GRID, Point, PointGrid, reference_point
 
 # A hole that an ellipse of this share of the frame's height fits into is an object on the road, not a marking or a
-# speck (DESIGN part 6): 14 px of 540 rows, a car some 60 m away; a marking is wider only right before the vehicle.
+# speck: 14 px of 540 rows, a car some 60 m away; a marking is wider only right before the vehicle.
 OBJECT_DIAMETER_SHARE = 0.025
 
 
@@ -88,7 +88,7 @@ def clean_road_mask(
     Raises:
         ValueError: `mask` is not two-dimensional, or `reference` lies outside it.
 
-    Source: spec 4, four-stage mask quality pipeline; the fill is padded (DESIGN part 7).
+    Source: spec 4, four-stage mask quality pipeline; the fill is padded.
     """
     cleaner = _FrameCleaner(mask.shape, reference, kernel_px)
     cleaner.take_component(mask)
@@ -126,7 +126,7 @@ def paint_mask(
     Raises:
         ValueError: the masks differ in shape.
 
-    Source: DESIGN part 6.
+    Source: ARCHITECTURE, "Time, pictures and seeds", masks.
     """
     if unfilled.shape != road.shape:
         raise ValueError(f"masks of one frame differ in shape: {unfilled.shape} and {road.shape}")

@@ -27,7 +27,7 @@ class NormalizedPoint(NamedTuple):
     y: float
 
 
-# Spec 4: headings speak of nine points, these six are listed (DESIGN part 7). All lie between 65 and 85 % of the
+# Spec 4: headings speak of nine points, these six are listed. All lie between 65 and 85 % of the
 # height, where a forward camera sees the road and never the sky.
 SPEC_SEEDS = (
     NormalizedPoint(0.50, 0.65),

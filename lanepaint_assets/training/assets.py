@@ -4,7 +4,8 @@ import dagster as dg
 import pandas as pd
 
 from lanepaint_assets.engines import chosen_engine
-from lanepaint_assets.materialization import as_result, clear_failures, item_checks, run_name
+from lanepaint_assets.item_checks import check_specs
+from lanepaint_assets.materialization import as_result, clear_failures, run_name
 from lanepaint_assets.partitions import CLIP_CHUNK, LANE_STYLE, LANE_STYLES
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import Settings
@@ -29,8 +30,8 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"image", "csv"},
         deps=["raw_clips", "sam2_checkpoint", "qwen_vl_checkpoint"],
         code_version=f"{segmenter.label} + {inspector.label}/{TRAINING_SAMPLES_VERSION}",
-        check_specs=item_checks("training_samples"),
-        description="Frames, road masks and normalized captions of every clip (spec 7), and the chunk's train.csv.",
+        check_specs=check_specs("training_samples"),
+        description="Frames, road masks and normalized captions of every clip, and the chunk's train.csv.",
     )
     def training_samples(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
@@ -55,8 +56,8 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         kinds={"csv"},
         deps=["training_samples"],
         code_version=FILTERED_SAMPLES_VERSION,
-        check_specs=item_checks("filtered_samples"),
-        description="One train.csv a lane style (spec 8), and how many samples each rule removed.",
+        check_specs=check_specs("filtered_samples"),
+        description="One train.csv a lane style, and how many samples each rule removed.",
     )
     def filtered_samples(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
@@ -77,7 +78,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         ],
         code_version=ENGINE,
         description=(
-            "The LoRA of one lane style (spec 9), trained on that style's filtered samples of all chunks that are "
+            "The LoRA of one lane style, trained on that style's filtered samples of all chunks that are "
             "complete at the start; with its loss curve, pictures on the way and model card. Nothing starts it by "
             "itself. A killed training goes on from its last checkpoint. A finished one becomes the style's LoRA, "
             "unless LANEPAINT_LORA_PROMOTION=manual."

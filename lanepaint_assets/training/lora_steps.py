@@ -61,7 +61,7 @@ def make_lane_lora(platform: Platform, style: LaneStyle, run_id: str) -> LoraOut
     Raises:
         StepError: there are no samples, no base model, or the training failed as a whole.
     """
-    base_folder = platform.store.root / "checkpoints" / CHECKPOINT_FOLDERS[BASE_ASSET]
+    base_folder = platform.mounted_checkpoint(BASE_ASSET)
     samples = lora_samples(platform, style)
     recipe = LoraRecipe.of(platform.settings)
     base = folder_digest(base_folder, platform.settings.cache_folder)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lanepaint_assets.clips.sources import ClipSourceError
 from lanepaint_assets.editing.catalogue import PromptSelectionError
 from lanepaint_assets.materialization import (
     TABLE_ROWS,
@@ -23,6 +24,7 @@ from lanepaint_assets.platform import Platform
 from lanepaint_assets.rendering.drawing import encode_png
 from lanepaint_assets.rendering.previews import MAX_MARKDOWN_BYTES
 from lanepaint_assets.settings import Settings
+from lanepaint_assets.store.errors import StoreError
 from lanepaint_assets.store.fingerprint import fingerprint
 from lanepaint_assets.store.items import ItemError, ItemOutput, ItemTask, PartitionOutcome, run_items
 from lanepaint_assets.store.upstream import MissingUpstreamError
@@ -83,7 +85,8 @@ def test_checks_warn_of_failed_and_of_missing_items(platform: Platform) -> None:
     assert passed == {"no_failed_items": False, "complete": False}
     assert {check.severity for check in result.check_results} == {dg.AssetCheckSeverity.WARN}
     (failed,) = [check for check in result.check_results if check.check_name == "no_failed_items"]
-    assert "bad_0.front: no road in the picture" in str(failed.metadata["failed"].value)
+    assert "bad_0.front (no road in the picture)" in str(failed.description)
+    assert failed.metadata["failed_share"].value == 0.25
 
 
 def test_a_partition_fails_past_the_share_with_reasons_and_its_metadata(platform: Platform) -> None:
@@ -158,7 +161,15 @@ def test_item_tables_name_every_item(platform: Platform) -> None:
     assert list(table["item"]) == ["good_0.front", "good_1.front", "bad_0.front"]
 
 
-@pytest.mark.parametrize("error", [MissingUpstreamError("no masks"), PromptSelectionError("no prompt")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MissingUpstreamError("no masks"),
+        PromptSelectionError("no prompt"),
+        StoreError("chunk 'by_hand' is not registered"),
+        ClipSourceError("no source"),
+    ],
+)
 def test_what_a_person_can_mend_fails_in_one_line_and_is_not_retried(error: Exception) -> None:
     with pytest.raises(dg.Failure) as failure, clear_failures():
         raise error
