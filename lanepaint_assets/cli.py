@@ -17,6 +17,9 @@ from lanepaint_assets.settings import load_settings
 if TYPE_CHECKING:
     from lanepaint_assets.training.dataset_folder import CopyMode
 
+# A version that lost its name may still be read by a step that began before; no step takes a day.
+_KEEP_HOURS = 24.0
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="lanepaint")
@@ -118,6 +121,33 @@ def leaderboard() -> None:
 
 
 @cli.command()
+@click.option("--chunk", default="", help="Chunks, comma separated: each asset of theirs in detail.")
+@click.option("--stage", default="", help="1 segmentation, 2 editing, 3 evaluation, training; comma separated.")
+@click.option("--failed", is_flag=True, help="Only what failed, all of it, with reasons.")
+@click.option("--full", is_flag=True, help="Read every manifest and measure all of the disk, however long it takes.")
+@click.option("--limit", default=10, show_default=True, type=click.IntRange(1), help="Most entries of a list.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, every chunk included.")
+def status(chunk: str, stage: str, failed: bool, full: bool, limit: int, as_json: bool) -> None:
+    """Where every chunk stands: what is stale and why, what failed, how much disk it takes.
+
+    Exit status: 0 nothing is left to do in what was ever asked for; 1 a run or an item failed; 3 something is stale,
+    incomplete, cancelled, queued or running; 2 the command could not be carried out.
+    """
+    from lanepaint_assets.commands import status_output
+    from lanepaint_assets.commands.status import Wanted, gather
+
+    kept_for = timedelta(hours=_KEEP_HOURS)
+    found = gather(load_settings(), Wanted(_names(chunk), _names(stage), kept_for, full=full, failed_only=failed))
+    if as_json:
+        click.echo(status_output.as_json(found))
+    elif failed:
+        status_output.tell_failures(found, click.echo)
+    else:
+        status_output.tell(found, limit=limit, in_detail=bool(chunk), say=click.echo)
+    sys.exit(found.exit_status)
+
+
+@cli.command()
 def doctor() -> None:
     """What this machine can run, what is missing, which sensors are off and how to turn them on."""
     from lanepaint_assets.commands.doctor import examine
@@ -214,7 +244,7 @@ def import_(folder: Path, chunk: str, prompt: str | None) -> None:
 @click.option("--dry-run", is_flag=True, help="Tell what would be removed.")
 @click.option(
     "--keep-hours",
-    default=24.0,
+    default=_KEEP_HOURS,
     show_default=True,
     type=click.FloatRange(0.0),
     help="Keep versions written more recently; longer than your longest step.",
@@ -270,6 +300,51 @@ def loras_stop(style: str) -> None:
     from lanepaint_assets.commands.loras import stop_training
 
     stop_training(Platform(load_settings()), style, click.echo)
+
+
+@cli.group()
+def checkpoints() -> None:
+    """Checkpoints of models: brought to their folders, and verified there."""
+
+
+def _asset_names(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Assets of checkpoints; the last word of their names may be left out."""
+    from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
+
+    assets = [name if name.endswith("_checkpoint") else f"{name}_checkpoint" for name in names]
+    for name, asset in zip(names, assets, strict=True):
+        if asset not in CHECKPOINT_FOLDERS:
+            known = ", ".join(known.removesuffix("_checkpoint") for known in CHECKPOINT_FOLDERS)
+            raise click.BadParameter(f"{name!r} is none of {known}")
+    return tuple(dict.fromkeys(assets))
+
+
+_CHECKPOINTS = click.argument("names", nargs=-1, callback=_asset_names)
+
+
+@checkpoints.command("download")
+@_CHECKPOINTS
+@click.option("--from", "mirror", default=None, help="Folder or gs:// address laid out like ROOT/checkpoints.")
+@click.option("--revision", default=None, help="Branch, tag or commit on the hub; by default the newest.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be brought.")
+def checkpoints_download(names: tuple[str, ...], mirror: str | None, revision: str | None, dry_run: bool) -> None:
+    """Fill the folders of checkpoints NAMES, or of those that the chosen engines read, from Hugging Face's hub."""
+    from lanepaint_assets.commands.checkpoints import fill
+
+    platform = Platform(load_settings())
+    fill(platform, names, mirror=mirror, revision=revision, dry_run=dry_run, say=click.echo)
+
+
+@checkpoints.command("verify")
+@_CHECKPOINTS
+@click.option("--quick", is_flag=True, help="Read lists of contents alone, no digests.")
+@click.option("--files", is_flag=True, help="Also a line a file.")
+def checkpoints_verify(names: tuple[str, ...], quick: bool, files: bool) -> None:
+    """Tell whether checkpoints NAMES, or all, are whole and as they were downloaded; exit status 1 where not."""
+    from lanepaint_assets.commands.checkpoints import verify
+
+    if not verify(Platform(load_settings()), names, quick=quick, files=files, say=click.echo):
+        sys.exit(1)
 
 
 @cli.group()

@@ -14,6 +14,8 @@ from lanepaint_assets.store.collection import StoredVersion, collect, collectabl
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import dagster
+
 Say = Callable[[str], None]
 
 
@@ -26,11 +28,10 @@ def collect_garbage(session: Session, *, kept_for: timedelta, dry_run: bool, say
         dry_run: tell, and remove nothing.
         say: prints a line.
     """
-    before = datetime.now(UTC) - kept_for
-    running = oldest_unfinished_run(session.instance)
-    if running is not None and running < before:
-        before = running
-        say(f"a run is under way since {running:%Y-%m-%d %H:%M} UTC: what was written later stays")
+    asked = datetime.now(UTC) - kept_for
+    before = before_any_run(session.instance, asked)
+    if before < asked:
+        say(f"a run is under way since {before:%Y-%m-%d %H:%M} UTC: what was written later stays")
     found = collectable(stored_versions(session.platform.store), before)
     removed = found if dry_run else [version for version in found if collect(session.platform.store, version)]
     if not removed:
@@ -42,6 +43,12 @@ def collect_garbage(session: Session, *, kept_for: timedelta, dry_run: bool, say
     for asset in sorted(by_asset):
         say(f"  {asset}: {_amount(by_asset[asset])}")
     say(f"{'would free' if dry_run else 'freed'} {_amount(removed)}")
+
+
+def before_any_run(instance: dagster.DagsterInstance, moment: datetime) -> datetime:
+    """The moment itself, or when the oldest run that is still at work was created: what it may need was named then."""
+    running = oldest_unfinished_run(instance)
+    return moment if running is None else min(moment, running)
 
 
 def in_words(size: int) -> str:

@@ -48,8 +48,12 @@ class Session:
 
 def open_session(settings: Settings) -> Session:
     """Open the store and the Dagster instance that the UI uses too."""
-    home = settings.local_root / "dagster" if settings.is_local else Path.home() / ".lanepaint" / "dagster"
-    return Session(settings, Platform(settings, progress=Bars()), open_instance(home))
+    return Session(settings, Platform(settings, progress=Bars()), open_instance(dagster_home(settings)))
+
+
+def dagster_home(settings: Settings) -> Path:
+    """Where the instance is kept unless `DAGSTER_HOME` says otherwise."""
+    return settings.local_root / "dagster" if settings.is_local else Path.home() / ".lanepaint" / "dagster"
 
 
 def job_name(stages: str) -> str:

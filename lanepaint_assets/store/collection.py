@@ -1,6 +1,6 @@
 """Finding and removing item versions that no manifest names any more, since other inputs or engines replaced them.
 
-Called by `lanepaint gc`. Rows are never changed here: what a manifest names stays, outdated and
+Called by `lanepaint gc` and `lanepaint status`. Rows are never changed here: what a manifest names stays, outdated and
 retired rows included.
 """
 
@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,11 +49,20 @@ class StoredVersion:
     is_named: bool
 
 
-def stored_versions(store: ArtifactStore) -> Iterator[StoredVersion]:
-    """Every version of every item below the root, partition by partition; one listing each."""
-    for asset in AREAS:
+def stored_versions(
+    store: ArtifactStore, assets: Iterable[str] = AREAS, chunks: Collection[str] | None = None
+) -> Iterator[StoredVersion]:
+    """Every version of every item below the root, partition by partition; one listing each.
+
+    Args:
+        store: where to look.
+        assets: of these assets only.
+        chunks: of these partitions only; None for all that have anything in the store.
+    """
+    for asset in assets:
         for chunk in _partitions(store, asset):
-            yield from _versions_of(store, asset, chunk)
+            if chunks is None or chunk in chunks:
+                yield from _versions_of(store, asset, chunk)
 
 
 def collectable(versions: Iterable[StoredVersion], before: datetime) -> list[StoredVersion]:

@@ -237,7 +237,7 @@ def test_the_doctor_tells_everything_and_is_content_with_the_cpu_engines(lanepai
     ("python", "lacking"),
     [
         ("/nowhere/python", "needs an interpreter; LANEPAINT_ALPAMAYO_PYTHON names none"),
-        (sys.executable, "needs its alpamayo_checkpoint"),
+        (sys.executable, "needs its alpamayo_checkpoint: lanepaint checkpoints download alpamayo"),
     ],
 )
 def test_the_doctor_says_what_alpamayo_lacks_in_an_environment_of_its_own(
