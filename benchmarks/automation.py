@@ -1,4 +1,6 @@
-"""How long a tick takes with ten thousand chunks: discovery, and the conditions of each group.
+"""How long a tick takes with ten thousand chunks, and what a partition costs of which nothing has changed.
+
+A tick of discovery, and of the conditions of each group; `unchanged_partition` has the second half.
 
 On a PostgreSQL server that the benchmark starts for itself, where its programs are to be had; otherwise on the SQLite
 that Dagster brings, and the figures say so. Chunks are entered as rows of materializations: nothing is computed. The
@@ -18,13 +20,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import dagster as dg
 import sqlalchemy
 
 from benchmarks.harness import Outcome, command_line, report
+from benchmarks.unchanged_partition import measure_unchanged
 from lanepaint_assets.automation import GROUPS
 from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
 from lanepaint_assets.clips.records import ChunkMembership
@@ -44,22 +47,22 @@ SERVER_PROGRAMS = "/usr/lib/postgresql/*/bin"
 BATCH = 2000
 
 
-def measure(chunks: int) -> Outcome:
+def measure(chunks: int, rounds: int) -> Outcome:
     """All figures; the storage is filled first, which takes longer than measuring."""
     outcome = Outcome()
-    with tempfile.TemporaryDirectory(prefix="lanepaint-automation-") as place, _storage(Path(place), outcome) as home:
-        # The server's user has to pass through.
-        Path(place).chmod(0o755)
-        os.environ["DAGSTER_HOME"] = str(home)
-        source = Path(place) / "data"
+    programs = _server_programs(outcome)
+    with _instance_at("automation", programs) as (place, instance):
+        source = place / "data"
         keys = [f"chunk_{number:05d}" for number in range(chunks)]
-        settings = Settings(root=str(Path(place) / "root"), source=str(source), engines="models")
-        with dg.DagsterInstance.get() as instance:
-            _discovery(instance, settings, source, keys, outcome)
-            _fill(instance, settings, keys)
-            _conditions(instance, settings, outcome)
+        settings = Settings(root=str(place / "root"), source=str(source), engines="models", chunk_stable_minutes=0)
+        _discovery(instance, settings, source, keys, outcome)
+        _fill(instance, settings, keys)
+        _conditions(instance, settings, outcome)
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     outcome.add("memory of the process that evaluates", peak_mib, "MiB", "lower", target=TARGET_MEMORY_MIB)
+    # An instance of its own: every run would look through the partitions of the first half.
+    with _instance_at("unchanged", programs) as (place, instance):
+        measure_unchanged(place, instance, rounds, outcome)
     return outcome
 
 
@@ -171,29 +174,37 @@ def _conditions(instance: dg.DagsterInstance, settings: Settings, outcome: Outco
             print(f"{name} tick of {group}: {seconds:.1f} s, {len(tick.run_requests or ())} requests", flush=True)
 
 
-@contextmanager
-def _storage(place: Path, outcome: Outcome) -> Iterator[Path]:
-    """A `DAGSTER_HOME`, with PostgreSQL where it can be had."""
-    home = place / "home"
-    home.mkdir()
-    programs = sorted(Path("/").glob(SERVER_PROGRAMS.lstrip("/")))
+def _server_programs(outcome: Outcome) -> Path | None:
+    """The folder of PostgreSQL's programs; None, and told in the outcome, where SQLite has to do."""
     try:
         import dagster_postgres  # noqa: F401
     except ImportError:
-        programs = []
         reason = "dagster-postgres is not installed (pip install 'lanepaint[postgres]'); measured on SQLite"
-    else:
-        reason = f"no server programs in {SERVER_PROGRAMS}; measured on SQLite"
-    if not programs:
         outcome.skip("PostgreSQL", reason)
-        (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-        yield home
-        return
-    with _postgres(place / "postgres", programs[-1]) as address:
-        (home / "dagster.yaml").write_text(
-            f"telemetry: {{enabled: false}}\nstorage:\n  postgres:\n    postgres_url: {address}\n"
-        )
-        yield home
+        return None
+    programs = sorted(Path("/").glob(SERVER_PROGRAMS.lstrip("/")))
+    if not programs:
+        outcome.skip("PostgreSQL", f"no server programs in {SERVER_PROGRAMS}; measured on SQLite")
+        return None
+    return programs[-1]
+
+
+@contextmanager
+def _instance_at(name: str, programs: Path | None) -> Iterator[tuple[Path, dg.DagsterInstance]]:
+    """A scratch folder, and an instance with a server of its own where there are programs."""
+    with tempfile.TemporaryDirectory(prefix=f"lanepaint-{name}-") as scratch, ExitStack() as stack:
+        place = Path(scratch)
+        # The server's user has to pass through.
+        place.chmod(0o755)
+        home = place / "home"
+        home.mkdir()
+        configuration = "telemetry: {enabled: false}\n"
+        if programs is not None:
+            address = stack.enter_context(_postgres(place / "postgres", programs))
+            configuration += f"storage:\n  postgres:\n    postgres_url: {address}\n"
+        (home / "dagster.yaml").write_text(configuration)
+        os.environ["DAGSTER_HOME"] = str(home)
+        yield place, stack.enter_context(dg.DagsterInstance.get())
 
 
 @contextmanager
@@ -230,7 +241,7 @@ def main() -> None:
     parser: argparse.ArgumentParser = command_line(NAME, __doc__ or NAME)
     parser.add_argument("--chunks", type=int, default=CHUNKS, help="Registered chunks.")
     options = parser.parse_args()
-    report(NAME, measure(options.chunks), options.json)
+    report(NAME, measure(options.chunks, options.rounds), options.json)
 
 
 if __name__ == "__main__":
