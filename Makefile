@@ -14,7 +14,10 @@ LANEPAINT_ROOT ?= $(CURDIR)/.lanepaint
 LOCAL_ROOT := $(if $(findstring ://,$(LANEPAINT_ROOT)),$(CURDIR)/.lanepaint,$(abspath $(LANEPAINT_ROOT)))
 DAGSTER_HOME ?= $(LOCAL_ROOT)/dagster
 SAMPLE := $(LOCAL_ROOT)/sample_drive
-HOMES := LANEPAINT_ROOT="$(LANEPAINT_ROOT)" DAGSTER_HOME="$(DAGSTER_HOME)"
+# The commit goes on every run as a tag; a checkout without git goes without.
+LANEPAINT_GIT_COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
+COMMIT := $(if $(LANEPAINT_GIT_COMMIT),LANEPAINT_GIT_COMMIT="$(LANEPAINT_GIT_COMMIT)")
+HOMES := LANEPAINT_ROOT="$(LANEPAINT_ROOT)" DAGSTER_HOME="$(DAGSTER_HOME)" $(COMMIT)
 
 # `make dev` shows what `make demo` made: the same source and prompts, unless others are set.
 LANEPAINT_SOURCE ?= $(SAMPLE)
@@ -24,7 +27,7 @@ SHOWN := LANEPAINT_SOURCE="$(LANEPAINT_SOURCE)" LANEPAINT_PROMPTS="$(LANEPAINT_P
 # Dagster warns of its own beta and superseded functions ("Function ... is currently in beta"), several times a start.
 DAGSTER := PYTHONWARNINGS=ignore:Function $(BIN)/dagster
 
-.PHONY: help demo dev test test-slow check format install-sam2 clean
+.PHONY: help demo dev test test-slow screenshots check format install-sam2 clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -46,6 +49,9 @@ test: $(VENV)/.installed-test ## The fast suite.
 
 test-slow: $(VENV)/.installed-test ## Browser, faults, long statistics.
 	$(BIN)/python -m pytest -m slow
+
+screenshots: $(VENV)/.installed-test ## The README's pictures of the Dagster UI, taken anew.
+	$(BIN)/python -m pytest lanepaint_assets_tests/browser/test_dagster_ui.py --screenshots docs
 
 check: $(VENV)/.installed-test ## Style, types, the graph loads.
 	$(BIN)/ruff check .

@@ -44,14 +44,14 @@ def build(settings: Settings, *, platform: Platform | None = None) -> dg.Definit
     """
     resources: Mapping[str, object] = {"platform": platform_resource(platform or Platform(settings))}
     observe_at_start, observe_inputs = build_observation(
-        [*CHECKPOINT_FOLDERS, CATALOGUE], [due_checkpoints, due_catalogue]
+        [*CHECKPOINT_FOLDERS, CATALOGUE], [due_checkpoints, due_catalogue], settings.observation_minutes
     )
     return dg.Definitions(
         assets=automated(
             settings,
             [
                 *clip_assets(),
-                *checkpoint_assets(),
+                *checkpoint_assets(settings),
                 *segmentation_assets(settings),
                 *training_assets(settings),
                 *editing_assets(settings),

@@ -193,7 +193,7 @@ class Platform:
 
         digests = {}
         for checkpoint in entry.checkpoints:
-            folder, file = self.checkpoint_folder(checkpoint.asset), checkpoint.file_name(self.settings)
+            folder, file = self.mounted_checkpoint(checkpoint.asset), checkpoint.file_name(self.settings)
             cache = self.settings.cache_folder
             read = folder_digest(folder, cache) if file is None else file_digest(folder / file, cache)
             digests[checkpoint.asset] = read
@@ -210,8 +210,13 @@ class Platform:
             return cast("LaneInspector", self._build(entry))
 
     def checkpoint_folder(self, asset: str) -> UPath:
-        """Where a checkpoint is, or belongs."""
+        """Where a checkpoint is observed, or belongs."""
         return self.store.root / "checkpoints" / CHECKPOINT_FOLDERS[asset]
+
+    def mounted_checkpoint(self, asset: str) -> UPath:
+        """Where engines read a checkpoint: a mount or copy of this machine where the settings name one."""
+        mount = self.settings.checkpoints_mount
+        return self.checkpoint_folder(asset) if mount is None else UPath(mount) / CHECKPOINT_FOLDERS[asset]
 
     @contextmanager
     def told(self, listener: ProgressListener) -> Iterator[Platform]:
@@ -292,7 +297,7 @@ class Platform:
     def _options(self, entry: EngineEntry) -> dict[str, object]:
         if not entry.checkpoints:
             return {}
-        folders = {checkpoint.argument: self.checkpoint_folder(checkpoint.asset) for checkpoint in entry.checkpoints}
+        folders = {checkpoint.argument: self.mounted_checkpoint(checkpoint.asset) for checkpoint in entry.checkpoints}
         chosen = {
             argument: getattr(self.settings, name) for argument, name in {**entry.deciding, **entry.other}.items()
         }

@@ -1,4 +1,5 @@
-"""What a run tells about itself while it is under way: tags of its chunk and commit, and how far each asset is.
+"""What a run tells about itself while it is under way: tags of its chunk and commit, and how far each asset is; and
+how long its items may go on when its process is asked to end.
 
 `platform_resource` wraps the platform that assets are given, so that no asset has to do anything for it. What an asset
 tells at its end is in `materialization.py`.
@@ -10,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 
 import dagster as dg
@@ -17,6 +19,7 @@ from dagster._core.events import EngineEventData
 
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import Settings
+from lanepaint_assets.store.stopping import grace_period
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +95,15 @@ def installed_commit(settings: Settings) -> str | None:
     return commit if isinstance(commit, str) else None
 
 
+@contextmanager
+def _told_if_possible(what: str) -> Iterator[None]:
+    """A database that is away for a moment costs a line about a run, not the run."""
+    try:
+        yield
+    except Exception:
+        log.warning("%s could not be told to Dagster's storage", what, exc_info=True)
+
+
 def platform_resource(platform: Platform) -> dg.ResourceDefinition:
     """The platform as assets and sensors are given it; in a run it also tags the run and reports progress.
 
@@ -107,14 +119,18 @@ def platform_resource(platform: Platform) -> dg.ResourceDefinition:
             return
         chunk = run.tags.get("dagster/partition")
         tags = {name: value for name, value in ((CHUNK_TAG, chunk), (COMMIT_TAG, commit)) if value}
-        if tags:
+        with _told_if_possible("the tags of the run"):
             instance.add_run_tags(run.run_id, tags)
 
         def report(line: str, metadata: dict[str, dg.MetadataValue]) -> None:
             log.info(line)
-            instance.report_engine_event(line, run, EngineEventData(metadata))
+            with _told_if_possible("progress"):
+                instance.report_engine_event(line, run, EngineEventData(metadata))
 
-        with platform.told(ItemProgress(report, chunk or "")) as told:
+        with (
+            platform.told(ItemProgress(report, chunk or "")) as told,
+            grace_period(platform.settings.stop_grace_s),
+        ):
             yield told
 
     return dg.ResourceDefinition(in_context, description="Settings, store, source and engines.")

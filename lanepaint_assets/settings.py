@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     per_chunk: int = Field(
         100, ge=1, description="Most clips of one partition, cameras of a clip counted once; a larger chunk is split."
     )
+    chunk_stable_minutes: float = Field(
+        5.0, ge=0.0, description="How long nobody must have touched a chunk's files before new_chunks takes them."
+    )
     clip_grid: ClipGridName = Field("spec_8fps", description="Frame grid: spec_8fps or model_10hz.")
     frame_limit: int = Field(100, ge=4, description="Most grid frames of a clip.")
 
@@ -135,6 +138,10 @@ class Settings(BaseSettings):
         None, description="Folder of this machine for compiled kernels and copies of remote checkpoints."
     )
 
+    checkpoints_mount: str | None = Field(
+        None,
+        description="Folder of this machine that shows ROOT/checkpoints, a mount or a copy: engines read checkpoints there.",
+    )
     checkpoint_check: Literal["load", "header", "off"] | None = Field(
         None,
         description="What a new checkpoint must pass before runs are asked for: load (the model computes a small input)"
@@ -147,8 +154,29 @@ class Settings(BaseSettings):
     checkpoint_stable_minutes: float = Field(
         5.0, ge=0.0, description="How long nobody must have touched a new checkpoint before it is taken."
     )
+    observation_minutes: int = Field(
+        5, ge=1, le=30, description="Minutes between two looks at the files of checkpoints and prompts."
+    )
 
     executor: Literal["in_process", "multiprocess", "k8s"] = Field("in_process", description="Where steps run.")
+    k8s_image: str | None = Field(
+        None,
+        description="Image of a step on Kubernetes, such as REGISTRY/{family}:TAG, where {family} stands for segmentation, "
+        "editing or evaluation; by default the code location's.",
+    )
+    k8s_large_gpu: Literal["a100_80gb", "h100_80gb"] = Field(
+        "a100_80gb", description="GPU of a cluster's nodes for the models of editing, training and driving."
+    )
+    k8s_small_gpu: Literal["a100_80gb", "h100_80gb", "l4"] = Field(
+        "a100_80gb", description="GPU of a cluster's nodes for SAM 2."
+    )
+    k8s_spot: bool = Field(False, description="Run GPU steps on Spot nodes, which may be taken away at any time.")
+    k8s_checkpoints: Literal["bucket", "fuse", "download"] = Field(
+        "bucket",
+        description="How pods read checkpoints of a bucket: copied file by file as engines ask for them, mounted read-only with "
+        "Cloud Storage FUSE, or downloaded and verified before the step begins.",
+    )
+    k8s_queue: str | None = Field(None, description="Kueue's LocalQueue that GPU steps wait in; by default none.")
     git_commit: str | None = Field(
         None,
         pattern=r"^[0-9a-f]{7,40}$",
@@ -160,6 +188,13 @@ class Settings(BaseSettings):
     workers: int = Field(
         max(1, min(4, os.cpu_count() or 1)), ge=1, description="Items that a CPU engine computes at the same time."
     )
+    stop_grace_s: float = Field(
+        10.0,
+        ge=0.0,
+        le=3600.0,
+        description="How long items under way may take to finish after SIGTERM, in seconds; the time before SIGKILL has "
+        "to be longer (GKE gives 15 s on Spot nodes, elsewhere terminationGracePeriodSeconds).",
+    )
     max_failed_share: float = Field(
         0.9, ge=0.0, le=1.0, description="A partition fails when more than this share of its items failed."
     )
@@ -170,6 +205,9 @@ class Settings(BaseSettings):
     refine_iterations: int = Field(10, ge=1, le=50, description="Most attempts at a first frame (spec 6).")
     min_road_confidence: float = Field(
         0.5, ge=0.0, le=1.0, description="Clips whose masks are less surely a road fail; 0 takes them all."
+    )
+    min_verdict_rate: float = Field(
+        0.5, ge=0.0, le=1.0, description="A chunk is warned of where a smaller share of its first frames passed."
     )
     fill_all_holes: bool = Field(False, description="Paint over enclosed objects too, as the spec's mask does.")
     mask_dilation_px: int = Field(24, ge=0, le=256, description="Growth of the edit mask (spec 5).")

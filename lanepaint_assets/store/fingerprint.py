@@ -1,6 +1,6 @@
 """Fingerprints of items and data versions of partitions: SHA-256 of canonical JSON.
 
-Called by every stage before it asks for an item. Paths, run ids, hosts and times never enter (DESIGN part 5).
+Called by every stage before it asks for an item. Paths, run ids, hosts and times never enter.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ AREAS: Final[dict[str, str]] = {
     "lane_loras": "training",
     "lora_checkpoints": "training",
 }
-"""Folder below `outputs/` of every asset that keeps items (DESIGN part 5; the names are those of spec 12)."""
+"""Folder below `outputs/` of every asset that keeps items (the names are those of spec 12)."""
 
 CHUNK_ROW: Final = "_chunk"
 """Key of the row that holds files spanning a chunk's items, such as train.csv and the HTML report."""
@@ -67,7 +67,7 @@ def check_chunk_key(key: str) -> str:
 
 
 def check_item_key(key: str) -> str:
-    """Return `key` unchanged if it may name an item: `<part>` or `<part>/<part>` (DESIGN part 5).
+    """Return `key` unchanged if it may name an item: `<part>` or `<part>/<part>` (ARCHITECTURE, "The store").
 
     Raises:
         ValueError: it would leave its folder, hide in it, or hold characters that file systems disagree about.

@@ -111,7 +111,7 @@ class PublishedFiles(BaseModel):
 
 
 def surviving_row(current: ItemRow | None, own: ItemRow) -> ItemRow:
-    """Decide between the row in the manifest and the one that a run brings (DESIGN part 5).
+    """Decide between the row in the manifest and the one that a run brings (ARCHITECTURE, "The store").
 
     Same fingerprint: the first published result stays, and a failure never replaces it. Another fingerprint: the later
     run wins. `outdated` and `retired` are remarks on a row, so they apply only to the row that they were made about,

@@ -19,7 +19,7 @@ def seed(study_seed: int, role: str, clip: str, sample_index: int = 0) -> int:
         clip: item key of the clip, the same for every arm and prompt.
         sample_index: which of several draws of the role for the clip.
 
-    Source: DESIGN part 6, seeds.
+    Source: ARCHITECTURE, "Time, pictures and seeds".
     """
     text = json.dumps([study_seed, role, clip, sample_index], separators=(",", ":"), ensure_ascii=True)
     return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:8], "big")

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from lanepaint_assets.definitions import build
-from lanepaint_assets.materialization import COMPLETE_CHECK, FAILED_ITEMS_CHECK
+from lanepaint_assets.item_checks import COMPLETE_CHECK, FAILED_ITEMS
 from lanepaint_assets.settings import Settings, SettingsError
 
 CHECKPOINTS = {
@@ -119,7 +119,7 @@ def test_every_asset_of_items_carries_both_checks(definitions: dg.Definitions) -
         checks.setdefault(key.asset_key.to_user_string(), set()).add(key.name)
     assert set(checks) == set(GRAPH) - OBSERVED - {"lane_loras"}
     for names in checks.values():
-        assert {FAILED_ITEMS_CHECK, COMPLETE_CHECK} <= names
+        assert {FAILED_ITEMS.name, COMPLETE_CHECK} <= names
 
 
 def test_masks_and_videopainter_folder_are_one_step_that_can_be_split(definitions: dg.Definitions) -> None:
