@@ -27,6 +27,8 @@ COMPLETE = "complete"
 
 # Metadata lives in the event log: a table of more rows than this belongs into the manifest, which is linked.
 TABLE_ROWS = 200
+# Longer text makes rows of a table higher than the screen; the manifest has the whole.
+CELL_CHARACTERS = 120
 
 RUN_NAME_TAG = "lanepaint/run_name"
 
@@ -75,7 +77,15 @@ def as_result(
     """
     rows = outcome.rows
     failed = [row for row in rows if row.status == "failed"]
-    metadata: dict[str, dg.MetadataValue[Any]] = {
+    # The UI keeps the order: first what is looked at, then how it went, then tables, which may be longer than a screen.
+    metadata: dict[str, dg.MetadataValue[Any]] = {}
+    if preview_png is not None:
+        from lanepaint_assets.rendering.previews import as_markdown_image
+
+        metadata["preview"] = dg.MetadataValue.md(as_markdown_image(preview_png, f"preview of {asset}"))
+    tables = {name: value for name, value in (extra or {}).items() if isinstance(value, dg.TableMetadataValue)}
+    metadata |= {name: value for name, value in (extra or {}).items() if name not in tables}
+    metadata |= {
         "items": dg.MetadataValue.int(len(rows)),
         "computed": dg.MetadataValue.int(len(outcome.computed)),
         "reused": dg.MetadataValue.int(len(outcome.reused)),
@@ -85,16 +95,12 @@ def as_result(
         "run_name": dg.MetadataValue.text(run),
         "duration_s": dg.MetadataValue.float(round(outcome.seconds, 2)),
         "manifest": dg.MetadataValue.path(str(platform.store.root / manifest_path(asset, outcome.manifest.chunk))),
+        **tables,
         "rows": table_value(table if table is not None else item_table(outcome)),
     }
     timings = timing_table(outcome)
     if not timings.empty:
         metadata["timings"] = table_value(timings)
-    if preview_png is not None:
-        from lanepaint_assets.rendering.previews import as_markdown_image
-
-        metadata["preview"] = dg.MetadataValue.md(as_markdown_image(preview_png, f"preview of {asset}"))
-    metadata.update(extra or {})
     if rows and len(failed) / len(rows) > platform.settings.max_failed_share:
         reasons = "; ".join(f"{row.key}: {row.reason}" for row in failed[:5])
         raise dg.Failure(
@@ -119,7 +125,6 @@ def item_table(outcome: PartitionOutcome) -> pd.DataFrame:
                 "status": row.status,
                 "reason": row.reason,
                 **{name: value for name, value in row.facts.items() if not isinstance(value, dict | list)},
-                "folder": row.folder,
             }
             for row in outcome.rows
         ]
@@ -167,8 +172,9 @@ def table_value(frame: pd.DataFrame) -> dg.TableMetadataValue:
 
 
 def _cell(value: object) -> str | int | float | bool | None:
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return None if value != value else value
-    return str(value)
+    text = str(value)
+    return text if len(text) <= CELL_CHARACTERS else f"{text[: CELL_CHARACTERS - 1]}…"

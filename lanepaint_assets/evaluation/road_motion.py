@@ -112,6 +112,8 @@ def registered(step: RoadStep, pictures: NDArray[np.uint8], masks: Bool) -> Road
     height, width = masks.shape[1:]
     points = _grid(height, width).reshape(-1, 2)
     points = points[masks[0][points[:, 1].astype(int), points[:, 0].astype(int)]]
+    if len(points) < MIN_POINTS:
+        return step
     light = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) for picture in pictures]
     on_road = masks[1].astype(np.float32)
     correction = np.zeros(DOUBT.size)

@@ -13,6 +13,7 @@ import pytest
 from lanepaint_assets.clips.sources import ClipSourceError
 from lanepaint_assets.editing.catalogue import PromptSelectionError
 from lanepaint_assets.materialization import (
+    CELL_CHARACTERS,
     TABLE_ROWS,
     as_result,
     clear_failures,
@@ -129,6 +130,20 @@ def test_a_preview_that_is_too_large_for_the_event_log_is_reduced(platform: Plat
 def test_a_long_table_is_cut() -> None:
     value = table_value(pd.DataFrame({"n": range(TABLE_ROWS + 50)})).value
     assert len(value.records) == TABLE_ROWS
+
+
+def test_long_text_in_a_table_is_cut() -> None:
+    value = table_value(pd.DataFrame({"text": ["x" * 1000]})).value
+    assert value.records[0].data["text"] == "x" * (CELL_CHARACTERS - 1) + "…"
+
+
+def test_what_is_looked_at_comes_first_and_tables_last(platform: Platform) -> None:
+    extra = {"metrics": table_value(pd.DataFrame({"n": [1]})), "report": dg.MetadataValue.path("report.html")}
+    picture = encode_png(np.zeros((4, 4, 3), np.uint8))
+    outcome = _outcome(platform, good=1, bad=0)
+    told = list(as_result(platform, "road_masks", outcome, run="run", preview_png=picture, extra=extra).metadata)
+    assert told[:2] == ["preview", "report"]
+    assert told[told.index("manifest") + 1 :] == ["metrics", "rows", "timings"]
 
 
 def test_cells_are_plain_values_that_dagster_keeps() -> None:

@@ -78,4 +78,5 @@ def test_too_little_common_road_leaves_the_motion_as_it_is() -> None:
     few = np.zeros_like(masks[:2])
     few[:, 120:128, 150:158] = True
     assert registered(step, frames[:2], few) is step
+    assert registered(step, frames[:2], np.zeros_like(few)) is step
     assert registered(replace(step, pose=(500.0, 0.0, 0.0)), frames[:2], masks[:2]).pose[0] == 500.0
