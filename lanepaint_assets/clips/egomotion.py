@@ -6,11 +6,13 @@ Called by painters, inspectors, drivers and metrics. Reading it from a data set 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation, Slerp
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 Float = NDArray[np.float64]
 
@@ -43,6 +45,9 @@ class Egomotion:
         Raises:
             ValueError: a time lies outside the recorded span; nothing is extrapolated.
         """
+        # Sources are listed in code locations without it.
+        from scipy.spatial.transform import Rotation, Slerp
+
         times = np.asarray(times_us, dtype=np.int64)
         first, last = self.span_us
         if times.size and (int(times.min()) < first or int(times.max()) > last):

@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+
 
 class CommandError(Exception):
     """A command cannot be carried out; the message names the thing, the reason and the remedy."""
 
 
-def person_errors() -> tuple[type[Exception], ...]:
-    """The error types whose message says all that is needed."""
-    from lanepaint_assets.clips.pictures import PictureError
-    from lanepaint_assets.clips.probing import InvalidClipError
-    from lanepaint_assets.clips.sources import ClipSourceError
-    from lanepaint_assets.editing.catalogue import CatalogueError, PromptSelectionError
-    from lanepaint_assets.evaluation.rerun_recording import RerunMissingError
-    from lanepaint_assets.evaluation.vis_data import VisDataError
-    from lanepaint_assets.segmentation.outputs import MasksFileError
-    from lanepaint_assets.segmentation.vp_folder import VideoPainterFolderError
-    from lanepaint_assets.settings import SettingsError
-    from lanepaint_assets.store.errors import StoreError
-    from lanepaint_assets.store.items import ItemError, StepError
-    from lanepaint_assets.store.upstream import MissingUpstreamError
-    from lanepaint_assets.training.dataset_folder import DatasetFolderError
-    from lanepaint_assets.training.filters import MissingFactError
-    from lanepaint_assets.training.samples import SamplesFileError
+# By name: an installation for some stages lacks the libraries that other rooms import.
+_PERSON_ERRORS: Mapping[str, tuple[str, ...]] = {
+    "lanepaint_assets.clips.pictures": ("PictureError",),
+    "lanepaint_assets.clips.video_file": ("InvalidClipError",),
+    "lanepaint_assets.clips.sources": ("ClipSourceError",),
+    "lanepaint_assets.editing.catalogue": ("CatalogueError", "PromptSelectionError"),
+    "lanepaint_assets.evaluation.rerun_recording": ("RerunMissingError",),
+    "lanepaint_assets.evaluation.vis_data": ("VisDataError",),
+    "lanepaint_assets.segmentation.outputs": ("MasksFileError",),
+    "lanepaint_assets.segmentation.vp_folder": ("VideoPainterFolderError",),
+    "lanepaint_assets.settings": ("SettingsError",),
+    "lanepaint_assets.store.errors": ("StoreError",),
+    "lanepaint_assets.store.items": ("ItemError", "StepError"),
+    "lanepaint_assets.store.upstream": ("MissingUpstreamError",),
+    "lanepaint_assets.training.dataset_folder": ("DatasetFolderError",),
+    "lanepaint_assets.training.filters": ("MissingFactError",),
+    "lanepaint_assets.training.samples": ("SamplesFileError",),
+}
 
-    return (
-        CatalogueError,
-        ClipSourceError,
-        CommandError,
-        DatasetFolderError,
-        InvalidClipError,
-        ItemError,
-        MasksFileError,
-        MissingFactError,
-        MissingUpstreamError,
-        PictureError,
-        PromptSelectionError,
-        RerunMissingError,
-        SamplesFileError,
-        SettingsError,
-        StepError,
-        StoreError,
-        VideoPainterFolderError,
-        VisDataError,
-    )
+
+def person_errors() -> tuple[type[Exception], ...]:
+    """The error types whose message says all that is needed, of those that this process can have raised."""
+    loaded = ((sys.modules[module], names) for module, names in _PERSON_ERRORS.items() if module in sys.modules)
+    return (CommandError, *(getattr(module, name) for module, names in loaded for name in names))
