@@ -12,7 +12,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 # Dagster lies on this machine even where LANEPAINT_ROOT is a bucket.
 LANEPAINT_ROOT ?= $(CURDIR)/.lanepaint
 LOCAL_ROOT := $(if $(findstring ://,$(LANEPAINT_ROOT)),$(CURDIR)/.lanepaint,$(abspath $(LANEPAINT_ROOT)))
-DAGSTER_HOME ?= $(LOCAL_ROOT)/dagster
+# Where LANEPAINT_POSTGRES_URL names a database (postgresql+psycopg2://...), runs and events are kept in it.
+DAGSTER_HOME ?= $(LOCAL_ROOT)/dagster$(if $(LANEPAINT_POSTGRES_URL),-postgres)
 SAMPLE := $(LOCAL_ROOT)/sample_drive
 # The commit goes on every run as a tag; a checkout without git goes without.
 LANEPAINT_GIT_COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
@@ -27,7 +28,7 @@ SHOWN := LANEPAINT_SOURCE="$(LANEPAINT_SOURCE)" LANEPAINT_PROMPTS="$(LANEPAINT_P
 # Dagster warns of its own beta and superseded functions ("Function ... is currently in beta"), several times a start.
 DAGSTER := PYTHONWARNINGS=ignore:Function $(BIN)/dagster
 
-.PHONY: help demo dev test test-slow screenshots check format install-sam2 clean
+.PHONY: help demo dev dev-postgres test test-slow screenshots check format install-sam2 clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -43,6 +44,9 @@ endif
 	@echo "Dagster UI: http://127.0.0.1:$(PORT) (up in about 20 s; Ctrl-C ends it)"
 	@# exec: a signal to make reaches Dagster itself, which then ends its own servers.
 	@$(HOMES) $(SHOWN) exec env $(DAGSTER) dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
+
+dev-postgres: $(VENV)/.installed-postgres ## As `make dev`, with a PostgreSQL server of its own beside it.
+	@exec $(BIN)/python -m lanepaint_assets.local_postgres "$(LOCAL_ROOT)/postgres" $(MAKE) --no-print-directory dev
 
 test: $(VENV)/.installed-test ## The fast suite.
 	$(BIN)/python -m pytest -m "not slow"
@@ -85,9 +89,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,ui]'
 	@touch $@
 
+$(VENV)/.installed-postgres: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,ui,local-postgres]'
+	@touch $@
+
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV); the first time takes one to three minutes."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,ui,sam2,videopainter,qwen,train,quality,rerun,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,ui,sam2,videopainter,qwen,train,quality,rerun,gcs,local-postgres,k8s,test]'
 	$(SAM2)
 	@touch $@ $(VENV)/.installed
 
@@ -101,6 +109,10 @@ $(VENV)/.compiled: $(VENV)/.installed
 $(DAGSTER_HOME)/dagster.yaml:
 	mkdir -p "$(DAGSTER_HOME)"
 	cp dagster.yaml $@
+ifdef LANEPAINT_POSTGRES_URL
+	@# By reference: the address holds a password.
+	printf 'storage:\n  postgres:\n    postgres_url:\n      env: LANEPAINT_POSTGRES_URL\n' >> $@
+endif
 
 clean: ## Removes what was installed and generated, results included.
 	rm -rf $(VENV) .lanepaint .pytest_cache .mypy_cache .ruff_cache .hypothesis

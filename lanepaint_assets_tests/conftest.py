@@ -14,6 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from lanepaint_assets.store.artifacts import ArtifactStore
+    from lanepaint_assets_tests.gcs_server import GcsServer
 
 # TensorBoard and mlcroissant log through absl, whose handler takes the standard error that it meets at its import. Here
 # that would be a stream of pytest's, and the handler closes it as soon as somebody configures logging.
@@ -70,18 +71,29 @@ def torch_on_one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[GcsServer]:
+    """A bucket over HTTP that enforces preconditions and checksums; shared, so every test has a prefix of its own."""
+    from lanepaint_assets_tests.gcs_server import running_gcs_server
+
+    with running_gcs_server("lane-bucket") as server:
+        yield server
+
+
+@pytest.fixture
+def gcs_folder(gcs_server: GcsServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty gs:// address on that server, for settings and for client libraries alike."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
+    return f"gs://{gcs_server.bucket.name}/{uuid.uuid4().hex}"
+
+
 @pytest.fixture(params=["local", "memory", "gs"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArtifactStore]:
-    """A store of each kind: a local folder, memory, and a bucket that enforces preconditions."""
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+    """A store of each kind: a local folder, memory, and a bucket."""
     from lanepaint_assets.store.artifacts import ArtifactStore
-    from lanepaint_assets.store.replace import connect_gcs
-    from lanepaint_assets_tests.unit.store import fake_gcs
 
     if request.param == "local":
-        yield ArtifactStore(str(tmp_path / "store"))
-    elif request.param == "memory":
-        yield ArtifactStore(f"memory://{uuid.uuid4().hex}")
-    else:
-        fake_gcs.install(monkeypatch)
-        yield ArtifactStore("gs://lane-bucket/study")
-        connect_gcs.cache_clear()
+        return ArtifactStore(str(tmp_path / "store"))
+    if request.param == "memory":
+        return ArtifactStore(f"memory://{uuid.uuid4().hex}")
+    return ArtifactStore(request.getfixturevalue("gcs_folder"))

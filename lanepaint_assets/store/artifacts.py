@@ -20,6 +20,7 @@ from upath import UPath
 
 from lanepaint_assets.clips.records import ChunkMembership
 from lanepaint_assets.store.errors import StoreError
+from lanepaint_assets.store.gcs_client import GCS_PROTOCOLS, gcs_options
 from lanepaint_assets.store.layout import (
     area,
     asset_folder,
@@ -29,7 +30,7 @@ from lanepaint_assets.store.layout import (
 )
 from lanepaint_assets.store.manifest import FileRecord, ItemRow, Manifest
 from lanepaint_assets.store.publishing import LocalPublisher, ObjectPublisher, listed_sizes
-from lanepaint_assets.store.replace import GCS_PROTOCOLS, LOCAL_PROTOCOLS, MEMORY_PROTOCOL, LocalFile, atomic_file
+from lanepaint_assets.store.replace import LOCAL_PROTOCOLS, MEMORY_PROTOCOL, LocalFile, atomic_file
 
 _COPY_BLOCK_BYTES = 1 << 20
 
@@ -257,6 +258,8 @@ def _resolved(address: str | UPath, storage_options: Mapping[str, Any]) -> UPath
     if protocol not in GCS_PROTOCOLS and protocol != MEMORY_PROTOCOL:
         raise StoreError(f"{address}: the store works on a local folder, gs:// and memory://, not on {protocol}://")
     try:
+        if protocol in GCS_PROTOCOLS:
+            root = UPath(address, **gcs_options(storage_options))
         _ = root.fs
     except ImportError as error:
         raise StoreError(f"{root}: {error}; install lanepaint with the extra 'gcs'") from error

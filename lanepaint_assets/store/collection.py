@@ -13,12 +13,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from lanepaint_assets.store.artifacts import ArtifactStore
 from lanepaint_assets.store.layout import AREAS, FILES_MARKER, area, manifest_path
+from lanepaint_assets.store.publishing import written_at
 from lanepaint_assets.store.replace import LOCAL_PROTOCOLS, LocalFile
 
 # An item's folder is named by its fingerprint; a local writer's unfinished one hides beside it.
@@ -131,7 +132,7 @@ def _versions_of(store: ArtifactStore, asset: str, chunk: str) -> Iterator[Store
     root = f"outputs/{area(asset)}/{chunk}/{asset}"
     manifest = store.root / manifest_path(asset, chunk)
     # One that is not there yet names nothing, and never did.
-    renamed = [_written(manifest.fs.info(manifest.path))] if manifest.exists() else []
+    renamed = [written_at(manifest.fs.info(manifest.path))] if manifest.exists() else []
     for version, files in sorted(found.items()):
         folder = f"{root}/{version}"
         is_named = folder in named
@@ -141,7 +142,7 @@ def _versions_of(store: ArtifactStore, asset: str, chunk: str) -> Iterator[Store
             folder=folder,
             size=sum(int(info["size"]) for info in files),
             files=len(files),
-            changed=max([_written(info) for info in files] + ([] if is_named else renamed)),
+            changed=max([written_at(info) for info in files] + ([] if is_named else renamed)),
             is_named=is_named,
         )
 
@@ -163,15 +164,3 @@ def _named(store: ArtifactStore, asset: str, chunk: str) -> set[str]:
         if version is not None:
             named.add(version)
     return named
-
-
-def _written(info: dict[str, Any]) -> datetime:
-    """When a listed file was written; local listings give seconds, object stores a time or its text."""
-    value = info.get("mtime", info.get("updated", info.get("created")))
-    if isinstance(value, int | float):
-        return datetime.fromtimestamp(value, UTC)
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    if not isinstance(value, datetime):
-        raise TypeError(f"the file system tells no time for {info.get('name')}")
-    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)

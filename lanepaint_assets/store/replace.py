@@ -11,20 +11,18 @@ import fcntl
 import os
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from upath import UPath
 
 from lanepaint_assets.store.errors import StoreError
+from lanepaint_assets.store.gcs_client import GCS_PROTOCOLS, GcsConnection, connect_gcs
 
 LOCAL_PROTOCOLS: Final = frozenset({"", "file", "local"})
-GCS_PROTOCOLS: Final = frozenset({"gs", "gcs"})
 MEMORY_PROTOCOL: Final = "memory"
 
 # Errors by which file systems say that they have no flock (some NFS and FUSE mounts).
@@ -55,8 +53,12 @@ class AtomicFile(Protocol):
         """The complete content of some moment; None where there is no such file."""
         ...
 
-    def update(self, change: Change) -> bytes:
+    def update(self, change: Change, *, likely_new: bool = False) -> bytes:
         """Replace the content by `change(content)`; no other writer's update falls between the two.
+
+        Args:
+            change: see `Change`.
+            likely_new: a hint that there is no such file, which saves asking a distant store for it.
 
         Returns:
             The content after the update.
@@ -79,11 +81,7 @@ def atomic_file(path: UPath) -> AtomicFile:
     if protocol == MEMORY_PROTOCOL:
         return MemoryFile(path)
     if protocol in GCS_PROTOCOLS:
-        bucket, _, name = path.path.partition("/")
-        options = path.storage_options
-        return GcsFile(
-            connect_gcs(bucket, options.get("project"), options.get("endpoint_url"), options.get("token")), name
-        )
+        return GcsFile(*connect_gcs(path))
     raise StoreError(
         f"{path}: the store cannot replace files atomically on {protocol}://; use a local folder or a gs:// address"
     )
@@ -101,7 +99,7 @@ class LocalFile:
         except FileNotFoundError:
             return None
 
-    def update(self, change: Change) -> bytes:
+    def update(self, change: Change, *, likely_new: bool = False) -> bytes:  # noqa: ARG002
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.locked():
             old = self.read()
@@ -168,51 +166,13 @@ class MemoryFile:
             except FileNotFoundError:
                 return None
 
-    def update(self, change: Change) -> bytes:
+    def update(self, change: Change, *, likely_new: bool = False) -> bytes:  # noqa: ARG002
         with _MEMORY_LOCK:
             old = self.read()
             new = change(old)
             if new != old:
                 self.path.fs.pipe_file(self.path.path, new)
             return new
-
-
-class GcsBlob(Protocol):
-    """What is used of `google.cloud.storage.Blob`."""
-
-    generation: int | None
-
-    def download_as_bytes(self, *, if_generation_match: int) -> bytes:
-        """Content of exactly that generation."""
-        ...
-
-    def upload_from_string(self, data: bytes, content_type: str, *, if_generation_match: int) -> None:
-        """Write if the object still has that generation; 0: only if there is no object."""
-        ...
-
-
-class GcsBucket(Protocol):
-    """What is used of `google.cloud.storage.Bucket`."""
-
-    def blob(self, blob_name: str) -> GcsBlob:
-        """A handle, without asking the server."""
-        ...
-
-    def get_blob(self, blob_name: str) -> GcsBlob | None:
-        """The object with its current generation."""
-        ...
-
-
-@dataclass(frozen=True)
-class GcsConnection:
-    """A bucket, and the errors by which its client says that another writer came first.
-
-    They are carried here because the client library is an optional extra: nothing may import it to name its errors.
-    """
-
-    bucket: GcsBucket
-    lost_race: tuple[type[Exception], ...]
-    sleep: Callable[[float], None] = time.sleep
 
 
 @dataclass(frozen=True)
@@ -226,73 +186,58 @@ class GcsFile:
     name: str
 
     def read(self) -> bytes | None:
-        content, _ = self._retried(self._read_once)
-        return content
+        def attempt() -> bytes | None:
+            blob = self.connection.bucket.blob(self.name)
+            try:
+                return blob.download_as_bytes(retry=self.connection.retry)
+            except self.connection.errors.not_found:
+                return None
 
-    def update(self, change: Change) -> bytes:
+        return self._retried(attempt)
+
+    def update(self, change: Change, *, likely_new: bool = False) -> bytes:
+        guesses = iter([(None, 0)] if likely_new else [])
+
         def attempt() -> bytes:
-            old, generation = self._read_once()
+            old, generation = next(guesses, None) or self._with_generation()
             new = change(old)
             if new != old:
                 # A lost answer makes the client repeat the upload and see its own write as a lost race; the next
                 # attempt then finds its own content and has nothing left to change.
                 self.connection.bucket.blob(self.name).upload_from_string(
-                    new, "application/json", if_generation_match=generation
+                    new,
+                    "application/json",
+                    if_generation_match=generation,
+                    checksum="crc32c",
+                    retry=self.connection.retry,
                 )
             return new
 
         return self._retried(attempt)
 
-    def _read_once(self) -> tuple[bytes | None, int]:
-        blob = self.connection.bucket.get_blob(self.name)
+    def _with_generation(self) -> tuple[bytes | None, int]:
+        retry = self.connection.retry
+        blob = self.connection.bucket.get_blob(self.name, retry=retry)
         if blob is None or blob.generation is None:
             return None, 0
-        # Content and generation come from two requests: the condition makes sure that they belong together.
-        return blob.download_as_bytes(if_generation_match=blob.generation), blob.generation
+        try:
+            # Content and generation come from two requests: the condition makes sure that they belong together.
+            return blob.download_as_bytes(if_generation_match=blob.generation, retry=retry), blob.generation
+        except self.connection.errors.not_found:
+            return None, 0
 
     def _retried(self, attempt: Callable[[], Result]) -> Result:
         wait_s = _GCS_FIRST_WAIT_S
         for _ in range(_GCS_ATTEMPTS):
             try:
                 return attempt()
-            except self.connection.lost_race:
+            except self.connection.errors.again:
                 # Random, so that losers of one race do not meet again in the next.
                 self.connection.sleep(random.uniform(0, wait_s))
                 wait_s = min(2 * wait_s, _GCS_LONGEST_WAIT_S)
+            except (*self.connection.errors.not_found, *self.connection.errors.failures) as error:
+                raise self.connection.refused(self.name, error) from error
         raise StoreError(
             f"{self.name}: other writers replaced the file {_GCS_ATTEMPTS} times in a row; "
             "see which runs write this chunk, and start this one again"
         )
-
-
-@lru_cache(maxsize=8)  # every client fetches an access token of its own, and may be shared by threads
-def connect_gcs(bucket: str, project: str | None, endpoint: str | None, token: object) -> GcsConnection:
-    """Connect to a bucket, with the storage options that gcsfs calls `project`, `endpoint_url` and `token`.
-
-    Raises:
-        StoreError: google-cloud-storage is not installed, or the token is of a kind that only gcsfs reads.
-    """
-    try:
-        from google.cloud import exceptions, storage
-    except ImportError as error:
-        raise StoreError(
-            f"gs://{bucket}: google-cloud-storage is not installed ({error}); install lanepaint with the extra 'gcs'"
-        ) from error
-    if token not in (None, "google_default", "anon"):
-        raise StoreError(
-            f"gs://{bucket}: the storage option token must be 'anon' or left out; for other credentials set "
-            "GOOGLE_APPLICATION_CREDENTIALS, which both client libraries read"
-        )
-    if endpoint is not None:
-        # An emulator or a proxy; without this switch the client looks for credentials even for "anon".
-        client = storage.Client(
-            project=project, client_options={"api_endpoint": endpoint}, use_auth_w_custom_endpoint=token != "anon"
-        )
-    elif token == "anon":
-        client = storage.Client.create_anonymous_client()
-    else:
-        client = storage.Client(project=project)
-    return GcsConnection(
-        bucket=client.bucket(bucket),
-        lost_race=(exceptions.PreconditionFailed, exceptions.NotFound, exceptions.Conflict),
-    )

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+from fsspec.registry import _registry
 
 from lanepaint_assets.clips.records import ChunkMembership, ClipRef
 from lanepaint_assets.store.artifacts import ArtifactStore
@@ -269,5 +270,7 @@ def test_an_address_that_nobody_knows_is_refused(root: str) -> None:
 
 def test_gs_without_gcsfs_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
+    for protocol in ("gs", "gcs"):  # what an earlier test has loaded
+        monkeypatch.delitem(_registry, protocol, raising=False)
     with pytest.raises(StoreError, match="extra 'gcs'"):
         ArtifactStore("gs://bucket-without-client/x")

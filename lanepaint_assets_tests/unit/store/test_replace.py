@@ -5,16 +5,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import sys
+import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from upath import UPath
 
 from lanepaint_assets.store.errors import StoreError
-from lanepaint_assets.store.replace import AtomicFile, GcsFile, LocalFile, MemoryFile, atomic_file, connect_gcs
-from lanepaint_assets_tests.unit.store import fake_gcs
+from lanepaint_assets.store.gcs_client import connect_gcs, gcs_options
+from lanepaint_assets.store.replace import AtomicFile, GcsFile, LocalFile, MemoryFile, atomic_file
+from lanepaint_assets_tests.gcs_server import GcsServer
 
 
 def _append(mark: str):
@@ -27,7 +31,8 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> AtomicFile:
         return LocalFile(tmp_path / "deep" / "counter.json")
     if request.param == "memory":
         return MemoryFile(UPath(f"memory://{uuid.uuid4().hex}/counter.json"))
-    return GcsFile(fake_gcs.connection(fake_gcs.FakeBucket("b")), "counter.json")
+    # Waits are shorter than on the real service, which takes a write a second.
+    return _gcs_file(request.getfixturevalue("gcs_folder"), lambda seconds: time.sleep(seconds / 20))
 
 
 def test_a_missing_file_reads_as_none(file: AtomicFile) -> None:
@@ -97,79 +102,97 @@ def test_a_protocol_without_atomic_replacement_is_refused() -> None:
         atomic_file(UPath("http://host/file.json"))
 
 
-def test_a_writer_that_loses_the_race_on_gs_reads_again_and_adds_its_own() -> None:
-    bucket = fake_gcs.FakeBucket("b")
-    other, own = (GcsFile(fake_gcs.connection(bucket), "file.json") for _ in range(2))
+def _gcs_file(folder: str, sleep: Callable[[float], None] = lambda seconds: None) -> GcsFile:
+    connection, name = connect_gcs(UPath(folder, **gcs_options({})) / "file.json")
+    return GcsFile(replace(connection, sleep=sleep), name)
+
+
+def test_a_writer_that_loses_the_race_on_gs_reads_again_and_adds_its_own(
+    gcs_server: GcsServer, gcs_folder: str
+) -> None:
+    other, own = _gcs_file(gcs_folder), _gcs_file(gcs_folder)
     other.update(_append("a"))
-    bucket.before_upload = lambda: other.update(_append("b"))
+    bucket = gcs_server.bucket
+    refused, written = bucket.refused, bucket.written
+    bucket.before_write = lambda: other.update(_append("b"))
     assert own.update(_append("c")) == b"abc"
-    assert (bucket.refused, bucket.uploads) == (1, 3)
+    assert (bucket.refused - refused, bucket.written - written) == (1, 2)
 
 
-def test_only_one_of_two_creators_on_gs_creates() -> None:
-    bucket = fake_gcs.FakeBucket("b")
-    other, own = (GcsFile(fake_gcs.connection(bucket), "file.json") for _ in range(2))
-    bucket.before_upload = lambda: other.update(lambda current: current or b"theirs")
+def test_only_one_of_two_creators_on_gs_creates(gcs_server: GcsServer, gcs_folder: str) -> None:
+    other, own = _gcs_file(gcs_folder), _gcs_file(gcs_folder)
+    gcs_server.bucket.before_write = lambda: other.update(lambda current: current or b"theirs")
     assert own.update(lambda current: current or b"mine") == b"theirs"
     assert own.read() == b"theirs"
 
 
-def test_a_read_on_gs_that_another_writer_overtakes_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    bucket = fake_gcs.FakeBucket("b")
-    file = GcsFile(fake_gcs.connection(bucket), "file.json")
-    file.update(_append("a"))
-    original = bucket.get_blob
+def test_content_on_gs_that_another_writer_replaces_while_it_is_read_is_read_again(
+    gcs_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, own = _gcs_file(gcs_folder), _gcs_file(gcs_folder)
+    other.update(_append("a"))
+    original = own.connection.bucket.get_blob
     overtakes = iter([True])
 
-    def overtaken(name: str):
-        blob = original(name)
+    def overtaken(name: str, **options: object):
+        blob = original(name, **options)
         if next(overtakes, False):
-            bucket.upload(name, b"ab", 1)
+            other.update(_append("b"))
         return blob
 
-    monkeypatch.setattr(bucket, "get_blob", overtaken)
-    assert file.read() == b"ab"
+    monkeypatch.setattr(own.connection.bucket, "get_blob", overtaken)
+    assert own.update(_append("c")) == b"abc"
 
 
-def test_a_writer_on_gs_waits_longer_after_each_loss_and_gives_up_with_a_reason() -> None:
-    bucket, waits = fake_gcs.FakeBucket("b"), []
-    other = GcsFile(fake_gcs.connection(bucket), "file.json")
+def test_a_writer_on_gs_waits_longer_after_each_loss_and_gives_up_with_a_reason(
+    gcs_server: GcsServer, gcs_folder: str
+) -> None:
+    waits: list[float] = []
+    other, bucket = _gcs_file(gcs_folder), gcs_server.bucket
 
     def always_first() -> None:
         other.update(_append("x"))
-        bucket.before_upload = always_first
+        bucket.before_write = always_first
 
-    bucket.before_upload = always_first
-    with pytest.raises(StoreError, match="40 times in a row"):
-        GcsFile(fake_gcs.connection(bucket, waits.append), "file.json").update(_append("y"))
+    bucket.before_write = always_first
+    try:
+        with pytest.raises(StoreError, match="40 times in a row"):
+            _gcs_file(gcs_folder, waits.append).update(_append("y"))
+    finally:
+        bucket.before_write = None
     assert len(waits) == 40
     assert all(0 <= wait_s <= 4 for wait_s in waits)
     assert max(waits[10:]) > max(waits[:2])
 
 
-def test_gs_without_its_client_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    connect_gcs.cache_clear()
+def test_a_bucket_that_does_not_exist_is_said_at_the_first_write(gcs_folder: str) -> None:
+    file = _gcs_file("gs://no-such-bucket/x")
+    assert file.read() is None
+    with pytest.raises(StoreError, match=r"gs://no-such-bucket/x/file.json: NotFound: .*bucket does not exist.*role"):
+        file.update(_append("a"))
+
+
+def test_gs_without_its_client_library_names_the_extra(gcs_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = UPath(gcs_folder, token="anon", project="another-client")
     monkeypatch.setitem(sys.modules, "google.cloud", None)
     with pytest.raises(StoreError, match="extra 'gcs'"):
-        connect_gcs("bucket", None, None, None)
+        connect_gcs(path)
 
 
-def test_credentials_that_only_one_of_the_two_libraries_reads_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_gcs.install(monkeypatch)
+def test_credentials_that_only_one_of_the_two_libraries_reads_are_refused() -> None:
     with pytest.raises(StoreError, match="GOOGLE_APPLICATION_CREDENTIALS"):
-        connect_gcs("bucket", None, None, "key.json")
+        connect_gcs(UPath("gs://bucket/x", token="key.json"))
 
 
-def test_an_emulator_is_reached_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = fake_gcs.install(monkeypatch)
-    seen: list[dict[str, object]] = []
-    monkeypatch.setattr(client, "__init__", lambda self, **options: seen.append(options))
-    connect_gcs("bucket", "p", "http://localhost:9023", "anon")
-    connect_gcs.cache_clear()
-    assert seen == [
-        {
-            "project": "p",
-            "client_options": {"api_endpoint": "http://localhost:9023"},
-            "use_auth_w_custom_endpoint": False,
-        }
-    ]
+def test_one_client_serves_all_buckets_and_threads_of_a_process(gcs_folder: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        connections = list(pool.map(lambda number: _gcs_file(f"gs://bucket-{number}/x").connection, range(8)))
+    assert len({id(connection.uploads.pool) for connection in connections}) == 1
+    assert len({id(connection.uploads.send) for connection in connections}) == 1
+
+
+def test_an_emulator_is_reached_without_credentials_however_it_is_named(
+    gcs_server: GcsServer, gcs_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url.removeprefix("http://"))
+    assert _gcs_file(gcs_folder).update(_append("a")) == b"a"

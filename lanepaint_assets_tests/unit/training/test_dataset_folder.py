@@ -16,7 +16,6 @@ from lanepaint_assets.training.dataset_folder import (
     write_dataset,
 )
 from lanepaint_assets.training.samples import SampleFacts, TrainingSample, facts_csv, train_csv
-from lanepaint_assets_tests.unit.store import fake_gcs
 
 CAPTION = "road with single white solid lane markings"
 FACTS = SampleFacts("chunk_0001", "a.front", "f" * 64, "x/1", 0, 0, 0.5, 0.25, "0" * 16)
@@ -39,13 +38,13 @@ def fill(folder: UPath, *names: str) -> None:
 
 
 @pytest.fixture(params=["local", "memory", "gs"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     """Folders on a local disk and on object stores."""
     if request.param == "local":
         return lambda name: UPath(tmp_path / name)
     if request.param == "gs":
-        fake_gcs.install(monkeypatch)
-        return lambda name: UPath(f"gs://lane-bucket/datasets/{name}")
+        bucket = request.getfixturevalue("gcs_folder")
+        return lambda name: UPath(f"{bucket}/{name}", token="anon")
     # Brackets, as in a test's name, are wildcards to file systems.
     return lambda name: UPath(f"memory://datasets{abs(hash(request.node.name))}/{name}")
 

@@ -1,0 +1,95 @@
+"""Uploads: how long they wait, what they hold in memory, and that what the server took is what was sent."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import google_crc32c
+import pytest
+
+from lanepaint_assets.store.errors import StoreError
+from lanepaint_assets.store.gcs_uploads import Answer, Budget, GcsUploads
+
+
+@dataclass
+class Told:
+    """An answer of a server."""
+
+    status: int
+    data: bytes = b"{}"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def _stored(content: bytes) -> Told:
+    crc32c = base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
+    return Told(200, json.dumps({"size": str(len(content)), "crc32c": crc32c}).encode())
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+
+
+def _uploads(pool: ThreadPoolExecutor, send: Callable[..., Answer], memory: int = 1 << 20, **clocks) -> GcsUploads:
+    return GcsUploads(send, "http://host", "bucket", pool, Budget(memory), **clocks)
+
+
+def test_waits_grow_while_the_server_says_that_it_is_busy(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    waits: list[float] = []
+    answers = iter([Told(status) for status in (429, 500, 503, 429, 504, 502)] + [_stored(b"content")])
+    uploads = _uploads(pool, lambda *_: next(answers), sleep=waits.append)
+    (uploaded,) = uploads.upload([(tmp_path / "file", "file")])
+    assert uploaded.size == 7
+    assert [0.25 * 2**number / 2 <= wait_s <= 0.25 * 2**number for number, wait_s in enumerate(waits)] == [True] * 6
+
+
+def test_what_all_threads_hold_of_files_stays_within_the_budget(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    lock, held, most = threading.Lock(), 0, 0
+    for number in range(24):
+        (tmp_path / f"{number}").write_bytes(b"x" * 200_000)
+
+    def send(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Told:
+        nonlocal held, most
+        with lock:
+            held += len(body)
+            most = max(most, held)
+        time.sleep(0.01)
+        with lock:
+            held -= len(body)
+        return _stored(b"x" * 200_000)
+
+    uploads = _uploads(pool, send, memory=1_000_000)
+    assert len(uploads.upload([(tmp_path / f"{number}", f"{number}") for number in range(24)])) == 24
+    # A body and the file that it was made from: two of them at a time, of eight threads.
+    assert 200_000 < most < 500_000
+
+
+def test_an_upload_that_the_server_stored_differently_is_never_taken_for_good(
+    pool: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    with pytest.raises(StoreError, match="gs://bucket/file could not be uploaded in 3 tries: 7 bytes"):
+        _uploads(pool, lambda *_: _stored(b"CONTENT")).upload([(tmp_path / "file", "file")])
+
+
+def test_after_a_failure_files_that_have_not_begun_never_do(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    asked: list[str] = []
+
+    def send(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Told:
+        asked.append(url)
+        time.sleep(0.02)
+        return Told(403, b'{"error": {"message": "no"}}')
+
+    with pytest.raises(StoreError, match="may not be written: 403 no"):
+        _uploads(pool, send).upload([(tmp_path / "file", f"{number}") for number in range(100)])
+    assert len(asked) < 50
