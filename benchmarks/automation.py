@@ -12,10 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import secrets
-import shutil
-import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -34,6 +30,7 @@ from lanepaint_assets.clips.records import ChunkMembership
 from lanepaint_assets.clips.sensors import build_sensors
 from lanepaint_assets.clips.sources import ChunkListing
 from lanepaint_assets.definitions import build
+from lanepaint_assets.local_postgres import PostgresError, server_programs, temporary_server
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import Settings
 
@@ -42,7 +39,6 @@ CHUNKS = 10_000
 CAMERA = "camera_front_wide_120fov"
 TARGET_TICK_S = 10.0
 TARGET_MEMORY_MIB = 1024.0
-SERVER_PROGRAMS = "/usr/lib/postgresql/*/bin"
 # Rows a statement.
 BATCH = 2000
 
@@ -50,8 +46,8 @@ BATCH = 2000
 def measure(chunks: int, rounds: int) -> Outcome:
     """All figures; the storage is filled first, which takes longer than measuring."""
     outcome = Outcome()
-    programs = _server_programs(outcome)
-    with _instance_at("automation", programs) as (place, instance):
+    on_server = _has_server(outcome)
+    with _instance_at("automation", on_server) as (place, instance):
         source = place / "data"
         keys = [f"chunk_{number:05d}" for number in range(chunks)]
         settings = Settings(root=str(place / "root"), source=str(source), engines="models", chunk_stable_minutes=0)
@@ -61,7 +57,7 @@ def measure(chunks: int, rounds: int) -> Outcome:
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     outcome.add("memory of the process that evaluates", peak_mib, "MiB", "lower", target=TARGET_MEMORY_MIB)
     # An instance of its own: every run would look through the partitions of the first half.
-    with _instance_at("unchanged", programs) as (place, instance):
+    with _instance_at("unchanged", on_server) as (place, instance):
         measure_unchanged(place, instance, rounds, outcome)
     return outcome
 
@@ -174,67 +170,36 @@ def _conditions(instance: dg.DagsterInstance, settings: Settings, outcome: Outco
             print(f"{name} tick of {group}: {seconds:.1f} s, {len(tick.run_requests or ())} requests", flush=True)
 
 
-def _server_programs(outcome: Outcome) -> Path | None:
-    """The folder of PostgreSQL's programs; None, and told in the outcome, where SQLite has to do."""
+def _has_server(outcome: Outcome) -> bool:
+    """Whether PostgreSQL is to be had; told in the outcome where SQLite has to do."""
     try:
         import dagster_postgres  # noqa: F401
     except ImportError:
         reason = "dagster-postgres is not installed (pip install 'lanepaint[postgres]'); measured on SQLite"
         outcome.skip("PostgreSQL", reason)
-        return None
-    programs = sorted(Path("/").glob(SERVER_PROGRAMS.lstrip("/")))
-    if not programs:
-        outcome.skip("PostgreSQL", f"no server programs in {SERVER_PROGRAMS}; measured on SQLite")
-        return None
-    return programs[-1]
+        return False
+    try:
+        server_programs()
+    except PostgresError as error:
+        outcome.skip("PostgreSQL", f"{error}; measured on SQLite")
+        return False
+    return True
 
 
 @contextmanager
-def _instance_at(name: str, programs: Path | None) -> Iterator[tuple[Path, dg.DagsterInstance]]:
-    """A scratch folder, and an instance with a server of its own where there are programs."""
+def _instance_at(name: str, on_server: bool) -> Iterator[tuple[Path, dg.DagsterInstance]]:
+    """A scratch folder, and an instance with a server of its own where one is to be had."""
     with tempfile.TemporaryDirectory(prefix=f"lanepaint-{name}-") as scratch, ExitStack() as stack:
         place = Path(scratch)
-        # The server's user has to pass through.
-        place.chmod(0o755)
         home = place / "home"
         home.mkdir()
         configuration = "telemetry: {enabled: false}\n"
-        if programs is not None:
-            address = stack.enter_context(_postgres(place / "postgres", programs))
+        if on_server:
+            address = stack.enter_context(temporary_server()).url
             configuration += f"storage:\n  postgres:\n    postgres_url: {address}\n"
         (home / "dagster.yaml").write_text(configuration)
         os.environ["DAGSTER_HOME"] = str(home)
         yield place, stack.enter_context(dg.DagsterInstance.get())
-
-
-@contextmanager
-def _postgres(folder: Path, programs: Path) -> Iterator[str]:
-    """A server of its own on the loopback address; as root it runs under the account that packages make for it."""
-    folder.mkdir()
-    password = secrets.token_hex(16)
-    (folder / "password").write_text(password)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    if as_user:
-        folder.parent.chmod(0o755)
-        shutil.chown(folder, "postgres")
-        shutil.chown(folder / "password", "postgres")
-
-    def call(program: str, *arguments: str) -> None:
-        subprocess.run(
-            [*as_user, str(programs / program), *arguments], check=True, stdout=subprocess.DEVNULL, cwd=folder
-        )
-
-    data = str(folder / "data")
-    call("initdb", "-D", data, "-U", "dagster", "--auth=scram-sha-256", f"--pwfile={folder / 'password'}", "-E", "UTF8",
-         "--no-locale")  # fmt: skip
-    call("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", f"-h 127.0.0.1 -p {port} -k {folder}", "start")
-    try:
-        yield f"postgresql+psycopg2://dagster:{password}@127.0.0.1:{port}/postgres"
-    finally:
-        call("pg_ctl", "-D", data, "-m", "fast", "stop")
 
 
 def main() -> None:

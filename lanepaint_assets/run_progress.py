@@ -119,8 +119,9 @@ def platform_resource(platform: Platform) -> dg.ResourceDefinition:
             return
         chunk = run.tags.get("dagster/partition")
         tags = {name: value for name, value in ((CHUNK_TAG, chunk), (COMMIT_TAG, commit)) if value}
-        with _told_if_possible("the tags of the run"):
-            instance.add_run_tags(run.run_id, tags)
+        if tags:
+            with _told_if_possible("the tags of the run"):
+                instance.add_run_tags(run.run_id, tags)
 
         def report(line: str, metadata: dict[str, dg.MetadataValue]) -> None:
             log.info(line)

@@ -42,6 +42,8 @@ def parse_chunks_uri(address: str) -> ChunksAddress:
     if not parts.path.strip("/"):
         raise _wrong(address, "it names no camera folder")
     place = f"{parts.netloc}{unquote(parts.path)}".rstrip("/")
+    if {".", ".."} & set(place.split("/")):
+        raise _wrong(address, "it has a part '.' or '..', which means something else in a bucket than on a disk")
     if parts.netloc and not store:
         store = "gs"
     folder = f"{store}://{place}" if store else place

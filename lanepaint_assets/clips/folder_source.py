@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from lanepaint_assets.clips.egomotion import Egomotion
 from lanepaint_assets.clips.file_tree import Entry, FileTree, newest
-from lanepaint_assets.clips.records import ClipRef, SourceKind, flat_clip_id
+from lanepaint_assets.clips.records import PLAIN_ID, ClipRef, SourceKind, flat_clip_id
 from lanepaint_assets.clips.sources import ChunkListing, ClipSource, ClipSourceError, ListedClips
 from lanepaint_assets.rendering.cameras import RigCamera
 
 _CHUNK_FOLDER = re.compile(r"^chunk[_-]?(\d+)$", re.IGNORECASE)
-_CAMERA = re.compile(r"^camera_[A-Za-z0-9_-]+$")
-_PLAIN_ID = re.compile(r"^[A-Za-z0-9_-]+$")
+_CAMERA = re.compile(r"camera_[A-Za-z0-9_-]+")
 
 
 class PlainFiles:
@@ -216,7 +215,12 @@ def _nothing_found(address: str, cameras: Sequence[str], entries: list[Entry]) -
 
 def is_camera_name(name: str) -> bool:
     """Whether a folder's name says that it is a camera's (`camera_front_wide_120fov`)."""
-    return _CAMERA.match(name) is not None
+    return _CAMERA.fullmatch(name) is not None
+
+
+def is_chunk_folder(name: str) -> bool:
+    """Whether a folder's name says that it holds a chunk (`chunk_0001`)."""
+    return _CHUNK_FOLDER.match(name) is not None
 
 
 def is_video_name(name: str) -> bool:
@@ -239,7 +243,7 @@ def videos(entries: list[Entry]) -> list[Entry]:
 
 def chunk_folders(entries: list[Entry]) -> list[Entry]:
     """The `chunk_NNNN` folders of a listing, by number (chunk_9999 comes before chunk_10000)."""
-    found = [entry for entry in entries if entry.is_folder and _CHUNK_FOLDER.match(entry.name)]
+    found = [entry for entry in entries if entry.is_folder and is_chunk_folder(entry.name)]
     return sorted(found, key=lambda entry: chunk_order(entry.name))
 
 
@@ -258,9 +262,9 @@ def chunk_key(name: str) -> str:
 def chunk_clip(file: Entry, camera: str) -> ClipRef:
     """The clip of a file in a camera's chunk folder: its id is the stem less a trailing `.<camera>`.
 
-    A stem with other characters than letters, digits, `_` and `-` is sanitized and told apart by a hash of the stem,
-    which is the same on every camera.
+    A stem with other characters than letters, digits, `_` and `-`, or too many, is sanitized and told apart by a
+    hash of the stem, which is the same on every camera.
     """
     stem = PurePosixPath(file.name).stem.removesuffix(f".{camera}")
-    clip_id = stem if _PLAIN_ID.match(stem) else flat_clip_id(stem, stem)
+    clip_id = stem if PLAIN_ID.fullmatch(stem) else flat_clip_id(stem, stem)
     return ClipRef(clip_id=clip_id, camera=camera, uri=file.uri, size=file.size, etag=file.etag)

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from lanepaint_assets.clips.egomotion import Egomotion
 from lanepaint_assets.clips.file_tree import FileTree
 from lanepaint_assets.clips.mirror_files import Companions, MirrorFiles, clip_etag
-from lanepaint_assets.clips.records import ClipRef, SourceKind, flat_clip_id
+from lanepaint_assets.clips.records import PLAIN_ID, ClipRef, SourceKind, flat_clip_id
 from lanepaint_assets.clips.sources import ChunkListing, ClipSourceError, ListedClips
 from lanepaint_assets.rendering.cameras import FThetaLens, RigCamera
 
@@ -52,8 +52,7 @@ _REQUIRED_FILES = (
 )
 _PRESENCE_FILES = ("metadata/feature_presence.parquet", "metadata/sensor_presence.parquet")
 
-_REVISION = re.compile(r"^[0-9a-f]{40}$")
-_PLAIN_ID = re.compile(r"^[A-Za-z0-9_-]+$")
+_REVISION = re.compile(r"[0-9a-f]{40}")
 
 # What a clip is read with beside its video, once a chunk for all of its clips.
 _CALIBRATION = ("camera_intrinsics", "sensor_extrinsics")
@@ -212,9 +211,20 @@ class PhysicalAISource:
             )
         cache, revision = self._as_cache()
         try:
-            return _offline_interface(cache, revision)
+            opened = _offline_interface(cache, revision)
         except (OSError, ValueError, KeyError) as error:
             raise ClipSourceError(f"the PhysicalAI-AV mirror {self._address!r} cannot be read: {error}") from error
+        self._refuse_paths_outside(opened)
+        return opened
+
+    def _refuse_paths_outside(self, data_set: PhysicalAIAVDatasetInterface) -> None:
+        """The table of features comes with the data; where it leads out of the mirror it is not followed."""
+        for feature, path in data_set.features.features_df["chunk_path"].items():
+            if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\\" in path:
+                raise ClipSourceError(
+                    f"features.csv of the PhysicalAI-AV mirror {self._address!r} places {feature} at {path!r}, outside "
+                    "the mirror; copy the file from the data set again"
+                )
 
     def _look_for_another_index(self) -> None:
         """Forget what the data set's own tables said where they were replaced: a code server lives for weeks."""
@@ -238,7 +248,7 @@ class PhysicalAISource:
         if (
             snapshots.name == "snapshots"
             and snapshots.parent.name == CACHE_FOLDER
-            and _REVISION.match(self._mirror.name)
+            and _REVISION.fullmatch(self._mirror.name)
         ):
             return snapshots.parent.parent, self._mirror.name
         # Lives as long as this source; holds nothing but a link.
@@ -372,10 +382,10 @@ def _snapshot(cache: Path) -> Path:
     snapshots = cache / "snapshots"
     main = cache / "refs" / "main"
     if main.is_file():
-        chosen = snapshots / main.read_text().strip()
-        if chosen.is_dir():
-            return chosen
-    found = [folder for folder in snapshots.glob("*") if _REVISION.match(folder.name) and folder.is_dir()]
+        revision = main.read_text().strip()
+        if _REVISION.fullmatch(revision) and (snapshots / revision).is_dir():
+            return snapshots / revision
+    found = [folder for folder in snapshots.glob("*") if _REVISION.fullmatch(folder.name) and folder.is_dir()]
     if not found:
         raise ClipSourceError(
             f"the Hugging Face cache {str(cache)!r} holds no snapshot of the data set; download it again"
@@ -384,4 +394,4 @@ def _snapshot(cache: Path) -> Path:
 
 
 def _plain_id(clip_id: str) -> str:
-    return clip_id if _PLAIN_ID.match(clip_id) else flat_clip_id(clip_id, clip_id)
+    return clip_id if PLAIN_ID.fullmatch(clip_id) else flat_clip_id(clip_id, clip_id)

@@ -19,6 +19,11 @@ ClipGridName = Literal["spec_8fps", "model_10hz"]
 # Whose clips they are, which is what decides under which terms they may be used.
 SourceKind = Literal["sample_drive", "physical_ai_av", "own_files"]
 
+# Characters of a clip id; with camera, prompt and ending a file's name stays below the 255 that file systems allow.
+_LONGEST_ID = 120
+# No leading dash: programs would read a name like that as an option.
+PLAIN_ID = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{_LONGEST_ID - 1}}}")
+
 CHUNK_KEY = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
 
 
@@ -134,5 +139,6 @@ class ClipFrames:
 
 def flat_clip_id(stem: str, uri: str) -> str:
     """Clip id of a file in a flat folder: sanitized stem plus 8 hex digits of the uri's SHA-256."""
-    clean = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_") or "clip"
-    return f"{clean}_{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
+    clean = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_").lstrip("_-") or "clip"
+    digest = hashlib.sha256(uri.encode()).hexdigest()[:8]
+    return f"{clean[: _LONGEST_ID - len(digest) - 1]}_{digest}"

@@ -31,7 +31,7 @@ VIDEO_SUFFIX = ".0.mp4"
 # The object number that `all_masks.npz` gives the region to paint; 0 is everything else.
 PAINT_MASK_ID = 1
 
-_VIDEO_ID = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+_VIDEO_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 def video_painter_id(item_key: str) -> str:
@@ -98,7 +98,7 @@ def write_vp_folder(
 
     Source: spec 4, VideoPainter-compatible preprocessing.
     """
-    if not _VIDEO_ID.match(video_id):
+    if not _VIDEO_ID.fullmatch(video_id):
         raise ValueError(f"video id {video_id!r} cannot name a folder; use letters, digits, '_', '-' and '.'")
     if frames.shape[:3] != paint_masks.shape or frames.shape[0] == 0:
         raise ValueError(f"{video_id}: frames {frames.shape} and masks {paint_masks.shape} do not belong to one clip")
@@ -157,7 +157,7 @@ def _read_row(folder: Path, meta: Path, line: int, row: list[str]) -> VideoPaint
         )
     name, start, end, rate, mask_id, caption = row
     video_id = name.removesuffix(VIDEO_SUFFIX)
-    if video_id == name or not _VIDEO_ID.match(video_id):
+    if video_id == name or not _VIDEO_ID.fullmatch(video_id):
         raise VideoPainterFolderError(f"{where}: path {name!r} is not <video_id>{VIDEO_SUFFIX}; rename the video")
     video, masks = _video_path(folder, video_id), _masks_path(folder, video_id)
     for path in (video, masks):

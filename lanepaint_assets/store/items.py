@@ -23,6 +23,7 @@ from lanepaint_assets.store.artifacts import ArtifactStore
 from lanepaint_assets.store.fingerprint import canonical_json, data_version
 from lanepaint_assets.store.layout import CHUNK_ROW, check_fingerprint, check_item_key
 from lanepaint_assets.store.manifest import ItemRow, Manifest, Status
+from lanepaint_assets.store.stopping import AbandonedError, Stop, graceful_stop
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ class ItemTask:
         key: item key.
         fingerprint: what the item would be made from now.
         selected: False where this run was told to leave the item alone; a standing result is reused all the same.
-        blocked: why the item cannot be made (its upstream item failed); it becomes a failed row without computing.
+        blocked: why the item cannot be made (its upstream item failed or is outdated); it becomes a failed row without
+            computing, and where a result stands, that becomes outdated.
         engine: engine and version that would make it.
         facts: what is known of it beforehand; its row holds them, a failed one too.
     """
@@ -143,8 +145,10 @@ def run_items(
 ) -> PartitionOutcome:
     """Bring a partition to what `tasks` ask for, doing no work twice (ARCHITECTURE, "The store").
 
-    Rows that no task names become `retired`, unselected rows of another fingerprint `outdated`; files of both stay.
-    Every finished item enters the manifest at once, so a killed run loses at most the items it was working on.
+    Rows that no task names become `retired`; unselected rows of another fingerprint, and rows of the same one whose
+    input is outdated or failed, `outdated`; files of both stay.
+    Every finished item enters the manifest at once, so a killed run loses at most the items it was working on; one that
+    is asked to end first finishes or abandons them (`stopping.py`).
 
     Args:
         tasks: everything the catalogue calls for, in the order to compute it.
@@ -193,16 +197,20 @@ def run_item_groups(
     """
     started = time.monotonic()
     _check_tasks(tasks)
-    run = _Run(store, asset, chunk, run_id, scratch)
-    todo, reused = run.reconcile(tasks)
-    groups = [[task] for task in todo] if grouping is None else grouping(todo)
-    computed: list[str] = []
-    with _progress_of(asset, chunk, progress) as report:
-        report(0, len(todo), "")
-        make = partial(run.make, compute_group)
-        for done, (key, was_computed) in enumerate(_each(make, groups, workers), start=1):
-            (computed if was_computed else reused).append(key)
-            report(done, len(todo), key)
+    with graceful_stop() as stop:
+        run = _Run(store, asset, chunk, run_id, scratch, stop)
+        todo, reused = run.reconcile(tasks)
+        groups = [[task] for task in todo] if grouping is None else grouping(todo)
+        computed: list[str] = []
+        with _progress_of(asset, chunk, progress) as report:
+            done = 0
+            report(done, len(todo), "")
+            for key, was_computed in _each(partial(run.make, compute_group), groups, workers, stop):
+                done += 1
+                (computed if was_computed else reused).append(key)
+                report(done, len(todo), key)
+    if done < len(todo):
+        raise StepError(f"{asset} of {chunk} was asked to end before all of its items were made")
     return _outcome(store.manifest(asset, chunk), tasks, set(computed), set(reused), time.monotonic() - started)
 
 
@@ -247,6 +255,7 @@ class _Run:
     chunk: str
     run_id: str
     scratch: Path | None
+    stop: Stop = field(default_factory=Stop)
 
     def reconcile(self, tasks: Sequence[ItemTask]) -> tuple[list[ItemTask], list[str]]:
         """Write every change of status that needs no computing.
@@ -261,9 +270,12 @@ class _Run:
         for task in tasks:
             row = rows.get(task.key)
             if row is not None and _stands(row, task) and task.key not in lost:
-                reused.append(task.key)
-                if row.status != "ok":
-                    changes.append(_marked(row, "ok"))
+                # An outdated input keeps its fingerprint, so this item's is the same and yet not what is called for.
+                status: Status = "ok" if task.blocked is None else "outdated"
+                if status == "ok":
+                    reused.append(task.key)
+                if row.status != status:
+                    changes.append(_marked(row, status))
                 continue
             if task.key in lost:
                 changes.append(_marked(rows[task.key], "outdated", reason=_FILES_LOST))
@@ -282,8 +294,13 @@ class _Run:
         return todo, reused
 
     def make(self, compute_group: ComputeGroup, group: Sequence[ItemTask]) -> Iterator[tuple[str, bool]]:
-        """Compute a group and enter its rows; yields each key, with False where another run has made it meanwhile."""
+        """Compute a group and enter its rows; yields each key, with False where another run has made it meanwhile.
+
+        Ends early, between two items, when the process is asked to end.
+        """
         unfinished = {}
+        if self.stop.requested:
+            return
         for task in group:
             if self.is_made(task):
                 yield task.key, False
@@ -305,6 +322,8 @@ class _Run:
             # Outside the try: what fails here is the store, and no fault of the group.
             self.record(unfinished.pop(task.key), write)
             yield task.key, True
+            if self.stop.requested:
+                return
         for task in unfinished.values():
             self.record(task, no_result(trouble))
             yield task.key, True
@@ -321,10 +340,16 @@ class _Run:
         with tempfile.TemporaryDirectory(prefix="lanepaint-", dir=self.scratch) as staged:
             self.store.merge(self.asset, self.chunk, [self._computed(task, write, Path(staged))])
 
+    def _check_in_time(self) -> None:
+        """Keep a thread that nobody waits for any more from entering what it comes to."""
+        if self.stop.expired:
+            raise AbandonedError
+
     def _computed(self, task: ItemTask, write: Write, staged: Path) -> ItemRow:
         started = time.monotonic()
         try:
             output = write(staged)
+            self._check_in_time()
             canonical_json(output.facts)  # NaN would come back from the manifest as null
             row = ItemRow(
                 key=task.key,
@@ -336,11 +361,13 @@ class _Run:
                 engine=task.engine,
             )
         except ItemError as error:
+            self._check_in_time()
             log.warning("%s of %s: %s failed: %s", self.asset, self.chunk, task.key, error)
             return self._failed(task, str(error), time.monotonic() - started)
-        except StepError:
+        except (StepError, AbandonedError):
             raise
         except Exception as error:
+            self._check_in_time()
             log.exception("%s of %s: %s failed", self.asset, self.chunk, task.key)
             return self._failed(task, f"{type(error).__name__}: {error}", time.monotonic() - started)
         # Outside the try: what fails here is the store, and no fault of the item.
@@ -381,7 +408,10 @@ def _check_tasks(tasks: Sequence[ItemTask]) -> None:
 
 
 def _each(
-    make: Callable[[Sequence[ItemTask]], Iterator[tuple[str, bool]]], groups: Sequence[Sequence[ItemTask]], workers: int
+    make: Callable[[Sequence[ItemTask]], Iterator[tuple[str, bool]]],
+    groups: Sequence[Sequence[ItemTask]],
+    workers: int,
+    stop: Stop,
 ) -> Iterator[tuple[str, bool]]:
     """Yield each task's key and whether it was computed, as they finish; of groups in threads, as groups finish."""
     if workers <= 1:
@@ -393,8 +423,9 @@ def _each(
         for future in as_completed([pool.submit(lambda group: list(make(group)), group) for group in groups]):
             yield from future.result()
     finally:
-        # After an interrupt, items that run are finished and recorded, the others are not started.
-        pool.shutdown(wait=True, cancel_futures=True)
+        # After an interrupt, items that run are finished and recorded, the others are not started. When the time to end
+        # is over nobody waits: threads cannot be broken off, and those that go on enter nothing.
+        pool.shutdown(wait=not stop.expired, cancel_futures=True)
 
 
 @contextmanager

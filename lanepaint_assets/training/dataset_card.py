@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lanepaint_assets.rendering.markdown import plain
 from lanepaint_assets.training.filters import RULE_MEANING, RULES
 from lanepaint_assets.training.samples import (
     FACT_COLUMNS,
@@ -89,11 +90,11 @@ def dataset_card(samples: Sequence[TrainingSample], story: DatasetStory) -> str:
         f"license_name: {json.dumps(story.licence)}",
         "tags: [lane-markings, inpainting, driving]",
         "---",
-        f"# {story.name}",
+        f"# {plain(story.name)}",
         "",
         DESCRIPTION,
         "",
-        f"{story.origin} Made by {story.made_by} on {story.published}.",
+        f"{plain(story.origin)} Made by {story.made_by} on {story.published}.",
         "",
         "## What is inside",
         "",
@@ -124,7 +125,7 @@ def dataset_card(samples: Sequence[TrainingSample], story: DatasetStory) -> str:
         *_table(
             ("chunk", "clip and camera", "samples", "engines", "source"),
             [
-                (chunk, item, count, engines, f"`{source[:16]}`")
+                (chunk, item, count, engines, source[:16])
                 for (chunk, item, engines, source), count in sorted(clips.items())
             ],
         ),
@@ -133,15 +134,15 @@ def dataset_card(samples: Sequence[TrainingSample], story: DatasetStory) -> str:
         "",
         "## Licence",
         "",
-        f"Licence named for this dataset: {story.licence}. The pictures are frames of the source clips and stay under",
-        "their terms; read these before passing the folder on. They may show people and number plates.",
+        f"Licence named for this dataset: {plain(story.licence)}. The pictures are frames of the source clips and stay",
+        "under their terms; read these before passing the folder on. They may show people and number plates.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     def line(cells: Sequence[object]) -> str:
-        return f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |"
+        return f"| {' | '.join(plain(str(cell)) for cell in cells)} |"
 
     return [line(head), f"|{'---|' * len(head)}", *map(line, rows or [["none"] + [""] * (len(head) - 1)])]
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from upath import UPath
 
-from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
 from lanepaint_assets.checkpoints.files import folder_digest
 from lanepaint_assets.lanes.attributes import LaneStyle
 from lanepaint_assets.platform import Platform

@@ -56,6 +56,10 @@ SMALL_PRESET = "ultrafast"
 BATCH_PIXELS = 300_000
 
 
+class SampleDriveError(ValueError):
+    """No sample drive can be written like this, or there; the message says what is allowed."""
+
+
 @dataclass(frozen=True)
 class SampleDrive:
     """A finished sample drive: its folder, its clips by chunk, and the cameras of every clip."""
@@ -140,7 +144,7 @@ def write_sample_drive(
     if _finished(folder) == asdict(order):
         return order.drive(folder)
     if folder.exists() and _finished(folder) is None and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and not a sample drive; give another folder or empty it")
+        raise SampleDriveError(f"{folder} is not empty and not a sample drive; give another folder or empty it")
     with _workshop(folder) as partial:
         if _finished(folder) == asdict(order):  # another process was faster
             return order.drive(folder)
@@ -159,15 +163,15 @@ def write_sample_drive(
 def _validate(order: _Order) -> None:
     sizes = [order.width, order.height, *order.other_size]
     if order.chunks < 1 or order.clips_per_chunk < 1:
-        raise ValueError(
+        raise SampleDriveError(
             f"a sample drive needs 1 chunk and 1 clip or more, not {order.chunks} x {order.clips_per_chunk}"
         )
     if not 0.2 <= order.seconds <= 120:
-        raise ValueError(f"a clip of {order.seconds} s cannot be made; allowed are 0.2 to 120 s")
+        raise SampleDriveError(f"a clip of {order.seconds} s cannot be made; allowed are 0.2 to 120 s")
     if not 1 <= order.fps <= 60:
-        raise ValueError(f"{order.fps} frames a second cannot be made; allowed are 1 to 60")
+        raise SampleDriveError(f"{order.fps} frames a second cannot be made; allowed are 1 to 60")
     if any(side < 32 or side % 2 for side in sizes):
-        raise ValueError(f"picture sides must be even and 32 pixels or more, not {sizes}")
+        raise SampleDriveError(f"picture sides must be even and 32 pixels or more, not {sizes}")
 
 
 def _finished(folder: Path) -> Row | None:

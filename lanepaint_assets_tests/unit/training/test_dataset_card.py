@@ -76,7 +76,7 @@ def test_the_card_counts_samples_by_style_and_names_engines_lineage_rules_refusa
         "| road with double yellow solid lane markings | 1 |",
         "| count | another count | 4 |",
         "| images/x.png | masks/x.png is missing |",
-        "| chunk_0001 | a.front | 3 | classical 2 + measured 3 | `ffffffffffffffff` |",
+        "| chunk_0001 | a.front | 3 | classical 2 + measured 3 | ffffffffffffffff |",
         "Near-duplicates left out when the samples were made: 7.",
         "Licence named for this dataset: CC-BY-4.0.",
         "Made by LanePaint 1.0 on 2030-01-02.",
