@@ -38,6 +38,7 @@ from lanepaint_assets.conditions import (
 from lanepaint_assets.engines import EngineEntry, Role, chosen_engine, engine_named
 from lanepaint_assets.group_sensor import GroupSensor
 from lanepaint_assets.settings import Settings
+from lanepaint_assets.step_ops import with_op
 
 AC = dg.AutomationCondition
 
@@ -216,23 +217,8 @@ def _pooled(asset: dg.AssetsDefinition, settings: Settings) -> dg.AssetsDefiniti
 
 
 def in_pool(asset: dg.AssetsDefinition, pool: str | None) -> dg.AssetsDefinition:
-    """The asset with its step in a pool. Dagster takes a pool only where an op is made, so the op is made again."""
-    op = asset.node_def
-    if pool is None or not isinstance(op, dg.OpDefinition):
-        return asset
-    pooled = dg.OpDefinition(
-        name=op.name,
-        compute_fn=op.compute_fn,
-        description=op.description,
-        ins={definition.name: dg.In.from_definition(definition) for definition in op.input_defs},
-        outs={definition.name: dg.Out.from_definition(definition) for definition in op.output_defs},
-        config_schema=op.config_schema,
-        required_resource_keys=set(op.required_resource_keys),
-        tags=op.tags,
-        retry_policy=op.retry_policy,
-        pool=pool,
-    )
-    return dg.AssetsDefinition.dagster_internal_init(**{**asset.get_attributes_dict(), "node_def": pooled})
+    """The asset with its step in a pool; as it is where there is none."""
+    return asset if pool is None else with_op(asset, pool=pool)
 
 
 def build_sensors() -> list[GroupSensor]:

@@ -22,6 +22,7 @@ from lanepaint_assets.editing.assets import build_assets as editing_assets
 from lanepaint_assets.editing.catalogue_observation import due_catalogue
 from lanepaint_assets.evaluation.assets import build_assets as evaluation_assets
 from lanepaint_assets.jobs import build_jobs
+from lanepaint_assets.k8s_steps import placed
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.run_progress import platform_resource
 from lanepaint_assets.segmentation.assets import build_assets as segmentation_assets
@@ -47,16 +48,19 @@ def build(settings: Settings, *, platform: Platform | None = None) -> dg.Definit
         [*CHECKPOINT_FOLDERS, CATALOGUE], [due_checkpoints, due_catalogue], settings.observation_minutes
     )
     return dg.Definitions(
-        assets=automated(
+        assets=placed(
             settings,
-            [
-                *clip_assets(),
-                *checkpoint_assets(settings),
-                *segmentation_assets(settings),
-                *training_assets(settings),
-                *editing_assets(settings),
-                *evaluation_assets(settings),
-            ],
+            automated(
+                settings,
+                [
+                    *clip_assets(),
+                    *checkpoint_assets(settings),
+                    *segmentation_assets(settings),
+                    *training_assets(settings),
+                    *editing_assets(settings),
+                    *evaluation_assets(settings),
+                ],
+            ),
         ),
         jobs=build_jobs(),
         sensors=[*build_sensors(), *automation_sensors(), observe_at_start],

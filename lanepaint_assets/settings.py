@@ -21,7 +21,7 @@ from lanepaint_assets.training.frame_choice import parse_frame_choice
 PREFIX = "LANEPAINT_"
 
 # Read by the test suite and the shell targets, not by the platform.
-FOREIGN = {"LANEPAINT_TEST_DATA"}
+FOREIGN = {"LANEPAINT_POSTGRES_URL", "LANEPAINT_TEST_DATA"}
 
 # Names that the specification gives to settings (spec 5); where both are set, LANEPAINT_* wins.
 SPEC_NAMES = {
@@ -140,7 +140,7 @@ class Settings(BaseSettings):
 
     checkpoints_mount: str | None = Field(
         None,
-        description="Folder of this machine that shows ROOT/checkpoints, a mount or a copy: engines read checkpoints there.",
+        description="Folder of this machine that shows ROOT/checkpoints, a mount or a copy: engines read it there.",
     )
     checkpoint_check: Literal["load", "header", "off"] | None = Field(
         None,
@@ -161,8 +161,8 @@ class Settings(BaseSettings):
     executor: Literal["in_process", "multiprocess", "k8s"] = Field("in_process", description="Where steps run.")
     k8s_image: str | None = Field(
         None,
-        description="Image of a step on Kubernetes, such as REGISTRY/{family}:TAG, where {family} stands for segmentation, "
-        "editing or evaluation; by default the code location's.",
+        description="Image of a step on Kubernetes, such as REGISTRY/{family}:TAG, where {family} stands for "
+        "segmentation, editing or evaluation; by default the code location's.",
     )
     k8s_large_gpu: Literal["a100_80gb", "h100_80gb"] = Field(
         "a100_80gb", description="GPU of a cluster's nodes for the models of editing, training and driving."
@@ -173,8 +173,8 @@ class Settings(BaseSettings):
     k8s_spot: bool = Field(False, description="Run GPU steps on Spot nodes, which may be taken away at any time.")
     k8s_checkpoints: Literal["bucket", "fuse", "download"] = Field(
         "bucket",
-        description="How pods read checkpoints of a bucket: copied file by file as engines ask for them, mounted read-only with "
-        "Cloud Storage FUSE, or downloaded and verified before the step begins.",
+        description="How pods read checkpoints of a bucket: copied file by file as engines ask for them, mounted "
+        "read-only with Cloud Storage FUSE, or downloaded and verified before the step begins.",
     )
     k8s_queue: str | None = Field(None, description="Kueue's LocalQueue that GPU steps wait in; by default none.")
     git_commit: str | None = Field(
@@ -192,8 +192,8 @@ class Settings(BaseSettings):
         10.0,
         ge=0.0,
         le=3600.0,
-        description="How long items under way may take to finish after SIGTERM, in seconds; the time before SIGKILL has "
-        "to be longer (GKE gives 15 s on Spot nodes, elsewhere terminationGracePeriodSeconds).",
+        description="How long items under way may take to finish after SIGTERM, in seconds; less than the time until "
+        "SIGKILL, which is 15 s on GKE's Spot nodes, elsewhere a pod's terminationGracePeriodSeconds.",
     )
     max_failed_share: float = Field(
         0.9, ge=0.0, le=1.0, description="A partition fails when more than this share of its items failed."
@@ -315,11 +315,15 @@ class Settings(BaseSettings):
         """The root as an absolute path.
 
         Raises:
-            SettingsError: the root is a remote address.
+            SettingsError: the root is a remote address, or a file is where a folder has to be.
         """
         if not self.is_local:
             raise SettingsError(f"{PREFIX}ROOT={self.root!r} is not a local folder, which this command needs")
-        return Path(self.root).expanduser().resolve()
+        root = Path(self.root).expanduser().resolve()
+        for place in (root, *root.parents):
+            if place.is_file():
+                raise SettingsError(f"{PREFIX}ROOT={self.root!r} is not a folder: {place} is a file; name a folder")
+        return root
 
 
 def load_settings(**overrides: Any) -> Settings:

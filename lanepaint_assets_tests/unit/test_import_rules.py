@@ -22,7 +22,8 @@ GLUE = ("definitions", "jobs", "cli", "commands")
 
 DAGSTER_MODULES = {
     "definitions.py", "partitions.py", "automation.py", "conditions.py", "jobs.py", "materialization.py",
-    "run_progress.py", "item_checks.py", "under_way.py", "group_sensor.py", "partition_states.py",
+    "run_progress.py", "item_checks.py", "under_way.py", "group_sensor.py", "partition_states.py", "step_ops.py",
+    "metrics.py", "k8s_steps.py",
 }  # fmt: skip
 DAGSTER_DOORS = {"assets.py", "checks.py", "sensors.py"}
 MODEL_LIBRARIES = {"torch", "torchvision", "diffusers", "transformers", "peft", "sam2", "alpamayo", "accelerate"}

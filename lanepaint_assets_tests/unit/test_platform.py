@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from upath import UPath
 
 from lanepaint_assets.platform import Memory, Platform
 from lanepaint_assets.settings import Settings
@@ -120,3 +121,28 @@ def test_a_relative_source_is_kept_as_an_absolute_address(tmp_path: Path, monkey
     (tmp_path / "clips" / "clip.mp4").write_bytes(b"x")
     monkeypatch.chdir(tmp_path)
     assert Platform(Settings(root="root", source="clips")).source().address == str(tmp_path / "clips")
+
+
+def test_engines_read_a_mounted_checkpoint_which_is_observed_in_the_root_still(tmp_path: Path) -> None:
+    mounted = Platform(Settings(root=str(tmp_path / "root"), checkpoints_mount=str(tmp_path / "mount")))
+    plain = Platform(Settings(root=str(tmp_path / "root")))
+
+    assert mounted.mounted_checkpoint("sam2_checkpoint") == UPath(tmp_path / "mount" / "sam2")
+    assert mounted.checkpoint_folder("sam2_checkpoint") == plain.checkpoint_folder("sam2_checkpoint")
+    assert plain.mounted_checkpoint("sam2_checkpoint") == plain.checkpoint_folder("sam2_checkpoint")
+
+
+def test_a_mounted_checkpoint_gives_the_fingerprints_of_the_one_in_the_root(tmp_path: Path) -> None:
+    digests = []
+    for place, settings in (
+        (tmp_path / "root" / "checkpoints", Settings(root=str(tmp_path / "root"), segmenter="sam2")),
+        (
+            tmp_path / "mount",
+            Settings(root="memory://none", segmenter="sam2", checkpoints_mount=str(tmp_path / "mount")),
+        ),
+    ):
+        (place / "sam2").mkdir(parents=True)
+        (place / "sam2" / "sam2.1_hiera_large.pt").write_bytes(b"weights")
+        digests.append(Platform(settings).checkpoint_digests("segmenter"))
+
+    assert digests[0] == digests[1]

@@ -1,0 +1,87 @@
+"""Steps as pods: where `LANEPAINT_EXECUTOR=k8s`, every asset's step says what it needs and outlives its first pod.
+
+Called by `definitions.py` for all assets at once, after `automation.py`. What steps need is in `k8s_profiles.py`;
+nothing that knows a single asset belongs here.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
+from dagster._core.errors import DagsterExecutionInterruptedError
+
+from lanepaint_assets.k8s_profiles import step_config
+from lanepaint_assets.settings import Settings
+from lanepaint_assets.step_ops import with_op
+
+# A pod that is lost without a word (a broken machine, too much memory) leaves its finished items, and the step goes on
+# with the others. What fails for good says so (`allow_retries`) and is not tried again.
+# A pod that is told to stop finishes what it can. Spot nodes are taken away once a day and more, and steps take up to
+# four days; no attempt is lost work.
+STOPPED_PODS = 20
+# A minute later there may be another node.
+WAIT_S = 60
+LOST_PODS = dg.RetryPolicy(max_retries=4, delay=WAIT_S)
+
+
+def placed(settings: Settings, assets: Sequence[Any]) -> list[Any]:
+    """On a cluster, assets whose steps say what they need of it and are tried again when their pod is lost."""
+    if settings.executor != "k8s":
+        return list(assets)
+    return [
+        _on_cluster(settings, asset) if isinstance(asset, dg.AssetsDefinition) and asset.is_materializable else asset
+        for asset in assets
+    ]
+
+
+def _on_cluster(settings: Settings, asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    op = asset.node_def
+    if not isinstance(op, dg.OpDefinition):
+        return asset
+    return with_op(
+        asset,
+        compute_fn=_tried_again_when_stopped(op.compute_fn),
+        tags={
+            **op.tags,
+            "dagster-k8s/config": step_config(settings, sorted(key.to_user_string() for key in asset.keys)),
+        },
+        retry_policy=LOST_PODS,
+    )
+
+
+def _tried_again_when_stopped(compute: Any) -> Any:
+    """A step's function that asks for another attempt when SIGTERM ends it. Dagster counts an interrupt as a failure.
+
+    Where a person cancelled the run, nobody listens any more, and no other attempt is made.
+    """
+    if not isinstance(compute, DecoratedOpFunction):
+        return compute
+    function = compute.decorated_fn
+
+    @contextmanager
+    def another_attempt() -> Iterator[None]:
+        try:
+            yield
+        except DagsterExecutionInterruptedError as stopped:
+            raise dg.RetryRequested(max_retries=STOPPED_PODS, seconds_to_wait=WAIT_S) from stopped
+
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def tried(*given: Any, **named: Any) -> Any:
+            with another_attempt():
+                yield from function(*given, **named)
+    else:
+
+        @functools.wraps(function)
+        def tried(*given: Any, **named: Any) -> Any:
+            with another_attempt():
+                return function(*given, **named)
+
+    return DecoratedOpFunction(tried)
