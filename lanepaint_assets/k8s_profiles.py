@@ -130,7 +130,7 @@ _GPU_PROFILES: Mapping[str, str] = {
 
 # A step's Job is kept so long after its end, for a look at its events; its log is in the bucket.
 _KEPT_S = 6 * 3600
-# After its grace period a step still enters an item and tells the database. Spot nodes give 15 s in all, whatever is asked.
+# After its grace period a step still enters an item and tells the database. Spot nodes give 15 s in all.
 _AFTER_GRACE_S = 20
 
 _PINNED = re.compile(r".+(:(?!latest$)[\w][\w.-]*|@sha256:[0-9a-f]{64})")
