@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -45,6 +46,7 @@ def sample_data(folder: Path, seed: int, chunks: int, clips: int, seconds: float
     make_sample(
         folder, seed=seed, chunks=chunks, clips=clips, seconds=seconds, width=width, height=height, say=click.echo
     )
+    click.echo(f"from masks to reports: lanepaint run --source {shlex.quote(str(folder))}")
 
 
 @cli.command("warm-up")
@@ -69,7 +71,7 @@ def demo() -> None:
 
 
 @cli.command()
-@click.option("--stages", default="123", show_default=True, help="1 segmentation, 2 editing, 3 evaluation.")
+@click.option("--stages", default="123", show_default=True, help="1 segmentation, 2 editing, 3 evaluation; 12 or 1,2.")
 @click.option("--prompts", default="", help="Prompts by number or key, comma separated; empty means all.")
 @click.option("--chunks", default="", help="Chunks, comma separated; empty means all, new ones of the source included.")
 @click.option("--run-id", default=None, help="Name stamped on tags, rows and reports, followed by the time.")
@@ -81,7 +83,12 @@ def run(stages: str, prompts: str, chunks: str, run_id: str | None, source: str 
 
     session = open_session(load_settings(source=source))
     if not run_stages(
-        session, stages=stages, prompts=_names(prompts), chunks=_names(chunks), run_id=run_id, say=click.echo
+        session,
+        stages="".join(_stages(stages)),
+        prompts=_names(prompts),
+        chunks=_names(chunks),
+        run_id=run_id,
+        say=click.echo,
     ):
         sys.exit(1)
 
@@ -121,14 +128,18 @@ def leaderboard() -> None:
 
 
 @cli.command()
-@click.option("--chunk", default="", help="Chunks, comma separated: each asset of theirs in detail.")
-@click.option("--stage", default="", help="1 segmentation, 2 editing, 3 evaluation, training; comma separated.")
+@click.option("--chunks", "--chunk", default="", help="Chunks, comma separated: each asset of theirs in detail.")
+@click.option(
+    "--stages", "--stage", default="", help="1 segmentation, 2 editing, 3 evaluation, training; 12 or 1,2,training."
+)
 @click.option("--failed", is_flag=True, help="Only what failed, all of it, with reasons.")
 @click.option("--full", is_flag=True, help="Read every manifest and measure all of the disk, however long it takes.")
 @click.option("--limit", default=10, show_default=True, type=click.IntRange(1), help="Most entries of a list.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON, every chunk included.")
-def status(chunk: str, stage: str, failed: bool, full: bool, limit: int, as_json: bool) -> None:
+def status(chunks: str, stages: str, failed: bool, full: bool, limit: int, as_json: bool) -> None:
     """Where every chunk stands: what is stale and why, what failed, how much disk it takes.
+
+    Engines, versions and inputs tell what is stale. Settings are not compared; a run makes anew what they concern.
 
     Exit status: 0 nothing is left to do in what was ever asked for; 1 a run or an item failed; 3 something is stale,
     incomplete, cancelled, queued or running; 2 the command could not be carried out.
@@ -137,14 +148,32 @@ def status(chunk: str, stage: str, failed: bool, full: bool, limit: int, as_json
     from lanepaint_assets.commands.status import Wanted, gather
 
     kept_for = timedelta(hours=_KEEP_HOURS)
-    found = gather(load_settings(), Wanted(_names(chunk), _names(stage), kept_for, full=full, failed_only=failed))
+    found = gather(load_settings(), Wanted(_names(chunks), _stages(stages), kept_for, full=full, failed_only=failed))
     if as_json:
         click.echo(status_output.as_json(found))
     elif failed:
         status_output.tell_failures(found, click.echo)
     else:
-        status_output.tell(found, limit=limit, in_detail=bool(chunk), say=click.echo)
+        status_output.tell(found, limit=limit, in_detail=bool(chunks), say=click.echo)
     sys.exit(found.exit_status)
+
+
+@cli.command()
+@click.option("--port", default=9400, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 in a container.")
+@click.option("--every", default=60.0, show_default=True, type=click.FloatRange(1.0), help="Seconds between two looks.")
+def metrics(port: int, host: str, every: float) -> None:
+    """Serve what `status` tells, runs, pools and daemons to Prometheus, until interrupted."""
+    from lanepaint_assets.commands.launch import dagster_home
+    from lanepaint_assets.jobs import open_instance
+
+    try:
+        from lanepaint_assets.metrics import serve
+    except ImportError as error:
+        raise click.ClickException("it needs prometheus-client: pip install 'lanepaint[k8s]'") from error
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    settings = load_settings()
+    serve(settings, open_instance(dagster_home(settings)), host=host, port=port, every_s=every)
 
 
 @cli.command()
@@ -230,7 +259,7 @@ def export(folder: Path, chunks: str, run_id: str | None) -> None:
 
 @cli.command("import")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option("--chunk", required=True, help="Chunk that the results enter; registered unless it exists.")
+@click.option("--chunk", required=True, help="Chunk that the results enter; a new one is named like chunk_0001.")
 @click.option("--prompt", default=None, help="Prompt of edited videos that lie in no prompt folder.")
 def import_(folder: Path, chunk: str, prompt: str | None) -> None:
     """Enter existing VideoPainter folders and edited videos as items."""
@@ -431,7 +460,13 @@ def dataset_filter(
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _stages(text: str) -> tuple[str, ...]:
+    """Stages as `12` or as `1,2`."""
+    names = (stage for name in _names(text) for stage in (name if name.isdecimal() else (name,)))
+    return tuple(dict.fromkeys(names))
 
 
 def main() -> None:
@@ -448,9 +483,13 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except Exception as error:
-        from lanepaint_assets.commands.errors import person_errors
+        from lanepaint_assets.commands.errors import person_errors, root_problem
 
-        if not isinstance(error, person_errors()):
+        problem = str(error) if isinstance(error, person_errors()) else None
+        if isinstance(error, OSError):
+            settings = load_settings()
+            problem = problem or (root_problem(error, settings.local_root) if settings.is_local else None)
+        if problem is None:
             raise
-        click.echo(f"lanepaint: {error}", err=True)
+        click.echo(f"lanepaint: {problem}", err=True)
         sys.exit(2)

@@ -321,8 +321,9 @@ def parse_label(label: str) -> tuple[str, str]:
     return (name, version) if name else (version, "")
 
 
-def is_foundation_model(label: str) -> bool:
-    """Whether an item's engine label names a foundation model; labels of imported items name none that is known."""
+def is_foundation_model(label: str) -> bool | None:
+    """Whether an item's engine label names a foundation model; None where it names no engine, as of imported items."""
     # By name: an item keeps the label of the version that made it.
     name, _ = parse_label(label)
-    return any(entry.name == name and entry.family == "models" for entry in ENGINES)
+    families = {entry.family for entry in ENGINES if entry.name == name}
+    return "models" in families if families else None

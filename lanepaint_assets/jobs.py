@@ -13,6 +13,8 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.events import RunFailureReason
+from dagster._core.execution.plan.objects import ErrorSource
 
 from lanepaint_assets.materialization import RUN_NAME_TAG
 from lanepaint_assets.settings import SettingsError
@@ -116,11 +118,18 @@ class StepFailure:
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """What a run on the command line came to."""
+    """What a run on the command line came to.
+
+    Attributes:
+        made: assets that it materialized.
+        interrupted: a person or the system ended it (Ctrl-C, SIGTERM); it counts as cancelled, not as failed.
+    """
 
     run_id: str
     success: bool
     failures: tuple[StepFailure, ...]
+    made: frozenset[str]
+    interrupted: bool
 
 
 def open_instance(home: Path) -> dg.DagsterInstance:
@@ -181,14 +190,28 @@ def run_job(
         tags={**(tags or {}), **({RUN_NAME_TAG: run_name} if run_name else {})},
         raise_on_error=False,
     )
+    interrupted = any(
+        event.is_job_failure and event.job_failure_data.failure_reason is RunFailureReason.UNEXPECTED_TERMINATION
+        for event in result.all_events
+    )
+    if interrupted:
+        # Dagster takes every end that the UI did not ask for as a failure, which daemons would try again.
+        instance.report_run_canceled(result.dagster_run, message="interrupted where it was started")
     failures = []
     for event in result.all_events:
-        if event.is_step_failure:
+        if event.is_step_failure and event.step_failure_data.error_source is not ErrorSource.INTERRUPT:
             error = event.step_failure_data.error
             described = event.step_failure_data.user_failure_data
             text = (described.description if described else None) or (error.message if error else "failed")
             failures.append(StepFailure(event.step_key or "?", text.strip()))
-    return JobOutcome(result.run_id, result.success, tuple(failures))
+    made = (event.asset_key for event in result.get_asset_materialization_events())
+    return JobOutcome(
+        run_id=result.run_id,
+        success=result.success,
+        failures=tuple(failures),
+        made=frozenset(key.to_user_string() for key in made if key is not None),
+        interrupted=interrupted,
+    )
 
 
 def oldest_unfinished_run(instance: dg.DagsterInstance) -> datetime | None:

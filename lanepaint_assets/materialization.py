@@ -27,8 +27,9 @@ COMPLETE = "complete"
 
 # Metadata lives in the event log: a table of more rows than this belongs into the manifest, which is linked.
 TABLE_ROWS = 200
-# Longer text makes rows of a table higher than the screen; the manifest has the whole.
-CELL_CHARACTERS = 120
+# Cells are some twelve characters wide in the web UI: 120 characters make rows of 180 to 370 pixels. The manifest has
+# the whole.
+CELL_CHARACTERS = 40
 
 RUN_NAME_TAG = "lanepaint/run_name"
 

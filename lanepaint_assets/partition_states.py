@@ -6,7 +6,8 @@ Out of date means what the UI calls unsynced: an input has another data version 
 from, or the asset has another code version. Dagster's own resolver takes a tenth of a second a chunk, so ten thousand
 chunks would take a quarter of an hour. Here the same is read in bulk: of few partitions from the event of each, which
 notes what it was made from; of many from the order of events, and of their code versions from samples. The resolver
-also leaves out inputs of a hundred partitions or more; here they count.
+also leaves out inputs of a hundred partitions or more; here they count. For it an input's first observation is a
+change; here it is none, as for the conditions: a run of the command line observes nothing.
 """
 
 from __future__ import annotations
@@ -186,8 +187,9 @@ class PartitionStates:
     def _version(self, key: dg.AssetKey, chunk: str) -> str:
         return self._versions(key).get(chunk, DEFAULT_DATA_VERSION.value)
 
-    def _version_at(self, key: dg.AssetKey, event: int) -> str | None:
-        wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=[event])
+    def _version_at(self, key: dg.AssetKey, chunk: str, event: int) -> str | None:
+        """Of the chunk's latest materialization up to an event, which may be of another chunk."""
+        wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[chunk], before_storage_id=event + 1)
         for record in self._instance.fetch_materializations(wanted, limit=1).records:
             return (extract_data_version_from_entry(record.event_log_entry) or DEFAULT_DATA_VERSION).value
         return None
@@ -284,16 +286,18 @@ class PartitionStates:
                 yield f"it now depends on {parent.to_user_string()}"
                 continue
             if not self._graph.get(parent).is_partitioned:
-                if made_from.input_data_versions[parent].value != self._observed(parent, None):
+                noted = made_from.input_data_versions[parent]
+                before = self._observed(parent, 0) if noted == DEFAULT_DATA_VERSION else noted.value
+                if before != self._observed(parent, None):
                     yield _other_version(parent)
                 continue
             # Of a partition, what is noted as its version is a digest; the version itself is at the event.
             now = self._latest(parent).get(chunk)
             pointer = made_from.input_storage_ids[parent]
-            # Without a pointer it was made from none; a first version is no change, as for conditions.
+            # Without a pointer it was made from none, and a first version is no change here either.
             if now is None or pointer is None or now <= pointer:
                 continue
-            if self._version_at(parent, pointer) != self._version(parent, chunk):
+            if self._version_at(parent, chunk, pointer) not in (None, self._version(parent, chunk)):
                 yield _other_version(parent)
 
     def _inferred_causes(self, key: dg.AssetKey, made: Mapping[str, int]) -> Iterator[tuple[str, str]]:
@@ -318,10 +322,13 @@ class PartitionStates:
         return sorted(parent for parent in self._graph.get(key).parent_keys if parent.to_user_string() not in unread)
 
     def _observed(self, key: dg.AssetKey, before: int | None) -> str:
-        """Version of an observed asset, of now or as it was before an event."""
+        """Version of an observed asset, of now or as it was before an event.
+
+        Before its first observation it counts as what that found: a first version is no change, as for conditions.
+        """
         observations = self._observations(key)
         end = len(observations) if before is None else bisect_left(observations, (before, ""))
-        return observations[end - 1][1] if end else DEFAULT_DATA_VERSION.value
+        return observations[max(end, 1) - 1][1] if observations else DEFAULT_DATA_VERSION.value
 
     def _changed_since(self, parent: dg.AssetKey, made: Mapping[str, int]) -> Iterator[str]:
         """Partitions of which the input has another version than when they were made."""

@@ -6,19 +6,23 @@ import os
 import platform as machine
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from textwrap import wrap
 
 from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
 from lanepaint_assets.checkpoints.observation import Look, look_at_all
 from lanepaint_assets.checkpoints.sensors import OBSERVE_INPUTS
+from lanepaint_assets.chunk_reader import selected_prompts
 from lanepaint_assets.clips.sources import ClipSourceError
 from lanepaint_assets.commands.launch import Session
+from lanepaint_assets.editing.catalogue import CatalogueError, PromptSelectionError
 from lanepaint_assets.engines import (
     ENGINES,
     EXTRA_MODULES,
     EngineEntry,
     chosen_engine,
+    engine_reading,
     install_command,
     lacking_packages,
     missing_modules,
@@ -28,6 +32,9 @@ from lanepaint_assets.partitions import registered_chunks
 from lanepaint_assets.settings import PREFIX, Settings
 from lanepaint_assets.store.observed import ABSENT, last_observed
 
+# Behind six columns of indent: a line of 100 can still be read at a glance.
+DESCRIPTION_CHARACTERS = 94
+
 
 def examine(session: Session, say: Callable[[str], None]) -> bool:
     """Say everything; True if the chosen engines can run."""
@@ -36,6 +43,8 @@ def examine(session: Session, say: Callable[[str], None]) -> bool:
     say(f"Store: {settings.root}{_free_space(settings)}")
     say(f"Source: {settings.source_address} ({_source(session)})")
     say(f"Chunks registered: {len(registered_chunks(session.instance))}")
+    prompts, able = _prompts(session)
+    say(f"Prompts: {prompts}")
     say("")
     say("Extras")
     for extra in EXTRA_MODULES:
@@ -47,7 +56,6 @@ def examine(session: Session, say: Callable[[str], None]) -> bool:
         )
     say("")
     say("Engines (* chosen)")
-    able = True
     checkpoints = look_at_all(session.platform, datetime.now(UTC))
     for entry in ENGINES:
         chosen = chosen_engine(settings, entry.role) == entry
@@ -64,21 +72,45 @@ def examine(session: Session, say: Callable[[str], None]) -> bool:
     for name, running in sensor_states(session.instance).items():
         say(f"  {name:<23} " + ("on" if running else f"off; turn it on in the UI (Automation), or: {_turn_on(name)}"))
     say("")
-    say("Settings")
-    for field, description in Settings.model_fields.items():
-        value = getattr(settings, field)
+    say("Settings (* changed)")
+    for line in _settings(settings):
+        say(line)
+    return able
+
+
+def _settings(settings: Settings) -> Iterator[str]:
+    """Every setting with its value, those that differ from their defaults first, and below it what it is."""
+    fields = Settings.model_fields
+    changed = [name for name, field in fields.items() if getattr(settings, name) != field.default]
+    for name in (*changed, *(name for name in fields if name not in changed)):
+        value = getattr(settings, name)
         shown = str(", ".join(value) if isinstance(value, tuple) else value)
         if shown in ("", "None"):
             shown = "-"
-        say(f"  {PREFIX + field.upper():<36} {shown:<24} {description.description}")
-    return able
+        yield f"  {'*' if name in changed else ' '} {PREFIX + name.upper():<36} {shown}"
+        yield from (f"      {line}" for line in wrap(fields[name].description or "", DESCRIPTION_CHARACTERS))
+
+
+def _prompts(session: Session) -> tuple[str, bool]:
+    """The prompts that the settings call for, or why they cannot be used; and whether they can."""
+    try:
+        prompts = selected_prompts(session.platform, ())
+    except (CatalogueError, PromptSelectionError) as error:
+        return str(error), False
+    return ", ".join(prompt.key for prompt in prompts), True
 
 
 def _told(session: Session, look: Look) -> str:
     """State of a checkpoint, what is wrong with it, and what runs are asked for meanwhile."""
     listing = look.listing
     if look.condition == "absent":
-        return f"absent (checkpoints/{CHECKPOINT_FOLDERS[look.asset]}); CPU engines need none"
+        reader, name = engine_reading(look.asset), look.asset.removesuffix("_checkpoint")
+        if chosen_engine(session.settings, reader.role) != reader:
+            return f"absent (checkpoints/{CHECKPOINT_FOLDERS[look.asset]}); no chosen engine reads it"
+        return (
+            f"absent (checkpoints/{CHECKPOINT_FOLDERS[look.asset]}); the chosen {reader.role} needs it: "
+            f"lanepaint checkpoints download {name}"
+        )
     count = len(listing.files)
     size = f"{count} file{'' if count == 1 else 's'}, {listing.size / 1e9:.1f} GB"
     if look.condition == "fine":

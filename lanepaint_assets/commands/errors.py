@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+
+# Not allowed, read-only, full.
+_NO_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 
 class CommandError(Exception):
@@ -14,6 +20,7 @@ class CommandError(Exception):
 _PERSON_ERRORS: Mapping[str, tuple[str, ...]] = {
     "lanepaint_assets.clips.pictures": ("PictureError",),
     "lanepaint_assets.clips.video_file": ("InvalidClipError",),
+    "lanepaint_assets.clips.sample_drive.write": ("SampleDriveError",),
     "lanepaint_assets.clips.sources": ("ClipSourceError",),
     "lanepaint_assets.editing.catalogue": ("CatalogueError", "PromptSelectionError"),
     "lanepaint_assets.evaluation.rerun_recording": ("RerunMissingError",),
@@ -28,6 +35,21 @@ _PERSON_ERRORS: Mapping[str, tuple[str, ...]] = {
     "lanepaint_assets.training.filters": ("MissingFactError",),
     "lanepaint_assets.training.samples": ("SamplesFileError",),
 }
+
+
+def root_problem(error: OSError, root: Path) -> str | None:
+    """One line where an error of the file system is about `LANEPAINT_ROOT`, which was no place to write to.
+
+    Once the root is there, only a refusal to write is a person's to mend: a file that vanished is a defect.
+    """
+    if not isinstance(error.filename, str) or not Path(error.filename).is_relative_to(root):
+        return None
+    if root.is_dir() and error.errno not in _NO_PLACE:
+        return None
+    return (
+        f"LANEPAINT_ROOT={str(root)!r} cannot be written to ({error.filename}: {os.strerror(error.errno or 0)}); "
+        "name a folder that you may write to, with room"
+    )
 
 
 def person_errors() -> tuple[type[Exception], ...]:

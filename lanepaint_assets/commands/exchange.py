@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanepaint_assets.chunk_reader import SIDECAR_FILE, ChunkReader
+from lanepaint_assets.clips.folder_source import is_chunk_folder
 from lanepaint_assets.clips.frame_sidecar import FrameSidecar
 from lanepaint_assets.clips.records import CHUNK_KEY, ChunkMembership
 from lanepaint_assets.clips.sources import open_source
@@ -33,7 +34,7 @@ from lanepaint_assets.editing.steps import (
     edited_video_tasks,
     first_frame_tasks,
 )
-from lanepaint_assets.partitions import register_membership, unregistered
+from lanepaint_assets.partitions import register_membership, registered_chunks, unregistered
 from lanepaint_assets.segmentation.cleanup import CleanedMasks
 from lanepaint_assets.segmentation.outputs import VideoMasks, write_segmentation
 from lanepaint_assets.segmentation.steps import road_mask_tasks, vp_input_tasks
@@ -73,12 +74,19 @@ def export(session: Session, folder: Path, chunks: Sequence[str], run_id: str | 
         run_id: names the folders; by default each chunk's key.
 
     Raises:
-        CommandError: a target folder exists already, its name is none, or there is nothing to export.
+        CommandError: a target folder exists already, its name is none, a chunk is not registered, or there is nothing
+            to export.
     """
     if run_id is not None and len(chunks) > 1:
         raise CommandError(f"--run-id {run_id} would mix {len(chunks)} chunks in one folder; export them one by one")
     if run_id is not None and RUN_FOLDER.fullmatch(run_id) is None:
         raise CommandError(f"--run-id {run_id!r} cannot name a folder; use letters, digits, '.', '_' and '-'")
+    missing = unregistered(session.instance, chunks)
+    if missing:
+        known = ", ".join(registered_chunks(session.instance)[:20]) or "none"
+        raise CommandError(f"chunk {', '.join(missing)} is not registered (registered: {known})")
+    if not chunks:
+        raise CommandError("no chunk is registered, so there is nothing to export; make something with: lanepaint run")
     exported = 0
     for chunk in chunks:
         name = run_id or chunk
@@ -134,7 +142,7 @@ def import_results(session: Session, folder: Path, chunk: str, prompt: str | Non
     """
     inputs = _found_inputs(session, folder)
     edits = _found_edits(session, folder, prompt)
-    if CHUNK_KEY.match(chunk) is None:
+    if CHUNK_KEY.fullmatch(chunk) is None:
         raise CommandError(f"--chunk {chunk!r} cannot be a partition key; it must match {CHUNK_KEY.pattern}")
     if unregistered(session.instance, [chunk]):
         _register(session, chunk, inputs)
@@ -231,7 +239,16 @@ def _refuse_unknown_clips(edits: Sequence[FoundEdit], known: set[str], chunk: st
 
 
 def _register(session: Session, chunk: str, inputs: dict[str, VideoPainterItem]) -> None:
-    """Copy the tree's clips below ROOT/input/data and register them as a chunk."""
+    """Copy the tree's clips below ROOT/input/data and register them as a chunk.
+
+    Raises:
+        CommandError: its name is none that the folders below ROOT/input/data can have; nothing is copied.
+    """
+    if not is_chunk_folder(chunk):
+        raise CommandError(
+            f"--chunk {chunk!r} is not registered, and the folder of a new chunk below ROOT/input/data has to be named "
+            "like chunk_0001; give such a name"
+        )
     root = session.settings.local_root / "input" / "data"
     cameras = set()
     for key, item in inputs.items():
@@ -241,9 +258,7 @@ def _register(session: Session, chunk: str, inputs: dict[str, VideoPainterItem])
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(item.video, target)
     source = open_source(str(root), sorted(cameras))
-    listing = next((listing for listing in source.chunks() if listing.key == chunk), None)
-    if listing is None:
-        raise CommandError(f"chunk {chunk!r} cannot be listed below {root}; name it like chunk_0001")
+    listing = next(listing for listing in source.chunks() if listing.key == chunk)
     register_membership(
         session.platform, session.instance, ChunkMembership(key=chunk, source=source.address, clips=listing.clips)
     )

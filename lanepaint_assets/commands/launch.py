@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -121,6 +122,7 @@ def run(
 
     Raises:
         CommandError: options that cannot be carried out.
+        KeyboardInterrupt: a run was interrupted; what was finished is kept, and no other chunk is begun.
     """
     job = job_name(stages)
     selected_prompts(session.platform, prompts)
@@ -159,13 +161,27 @@ def _run_chunks(
             run_name=name,
             tags={"lanepaint/started_by": "cli"},
         )
-        _tell_outcome(session, assets, chunk, outcome, say)
+        _tell_outcome(session, assets, chunk, outcome, name or outcome.run_id, say)
+        stop_if_interrupted(outcome, say)
         all_well &= outcome.success
     return all_well
 
 
-def _tell_outcome(session: Session, assets: Sequence[str], chunk: str, outcome: JobOutcome, say: Say) -> None:
-    """Items by asset, the reasons of failed ones, and where the report is."""
+def stop_if_interrupted(outcome: JobOutcome, say: Say) -> None:
+    """End the command too where a person or the system ended its run.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted.
+    """
+    if outcome.interrupted:
+        say("interrupted; the same command goes on from here")
+        raise KeyboardInterrupt
+
+
+def _tell_outcome(
+    session: Session, assets: Sequence[str], chunk: str, outcome: JobOutcome, row_run_id: str, say: Say
+) -> None:
+    """Items by asset, the reasons of failed ones, and where the report is; nothing of what the run did not come to."""
     for failure in outcome.failures:
         say(f"  {failure.step} failed: {failure.message}")
     told: set[str] = set()
@@ -175,9 +191,12 @@ def _tell_outcome(session: Session, assets: Sequence[str], chunk: str, outcome: 
             for key, row in session.platform.store.manifest(asset, chunk).rows.items()
             if key != CHUNK_ROW and row.status != "retired"
         ]
-        good = sum(row.status == "ok" for row in rows)
-        if rows:
-            say(f"  {asset}: {good} of {len(rows)} items")
+        # A step that failed has entered rows too, unless it failed before any item.
+        if not rows or not (asset in outcome.made or any(row.run_id == row_run_id for row in rows)):
+            continue
+        counts = Counter(row.status for row in rows)
+        others = "".join(f", {counts[status]} {status}" for status in ("failed", "outdated") if counts[status])
+        say(f"  {asset}: {counts['ok']} of {len(rows)} items{others}")
         for row in rows:
             # A reason that travelled down the graph is told where it arose.
             cause = (row.reason or "").rpartition(" failed: ")[2]
@@ -185,7 +204,7 @@ def _tell_outcome(session: Session, assets: Sequence[str], chunk: str, outcome: 
                 told.add(cause)
                 say(f"    {row.key}: {row.reason}")
     report = report_path(session, chunk)
-    if "trajectory_reports" in assets and report is not None:
+    if "trajectory_reports" in outcome.made and report is not None:
         say(f"  report: {report}")
 
 

@@ -19,11 +19,14 @@ Say = Callable[[str], None]
 
 
 def leaderboard(platform: Platform, say: Say) -> None:
-    """Make the leaderboard where reports changed, print it, and say where its page lies.
+    """Make the leaderboard where reports changed, print it, and say where its page lies; without reports say so.
 
     Raises:
         CommandError: it could not be made.
     """
+    if not any(platform.store.manifest("trajectory_reports", chunk).rows for chunk in platform.store.chunk_keys()):
+        say("no chunk has a report yet; make them with: lanepaint run")
+        return
     make_prompt_leaderboard(platform, f"{datetime.now(UTC):%Y%m%d_%H%M%S}")
     row = platform.store.manifest("prompt_leaderboard", ALL_CHUNKS).rows[CHUNK_ROW]
     if row.status != "ok":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lanepaint_assets.commands.errors import CommandError
-from lanepaint_assets.commands.launch import Session
+from lanepaint_assets.commands.launch import Session, stop_if_interrupted
 from lanepaint_assets.definitions import build
 from lanepaint_assets.jobs import run_job
 from lanepaint_assets.partitions import LANE_STYLES
@@ -42,6 +42,7 @@ def train_lora(session: Session, style_key: str, say: Say) -> bool:
     _check_style(style_key)
     definitions = build(session.settings, platform=session.platform)
     outcome = run_job(definitions, session.instance, "lora_training", style_key, tags={"lanepaint/started_by": "cli"})
+    stop_if_interrupted(outcome, say)
     for failure in outcome.failures:
         say(failure.message)
     if outcome.success:

@@ -9,6 +9,7 @@ from time import perf_counter
 
 from tqdm import tqdm
 
+from lanepaint_assets.commands.errors import CommandError
 from lanepaint_assets.settings import Settings, load_settings
 
 # Two of the five: the most different pair in count, colour and pattern.
@@ -35,7 +36,12 @@ def make_sample(
     height: int = 540,
     say: Callable[[str], None],
 ) -> None:
-    """Render the sample drive into `folder`, with a bar and the time left; a complete one is kept."""
+    """Render the sample drive into `folder`, with a bar and the time left; a complete one is kept.
+
+    Raises:
+        SampleDriveError: there is no such drive, or the folder holds other things.
+        CommandError: nothing can be written there.
+    """
     from lanepaint_assets.clips.sample_drive import write_sample_drive
 
     started = perf_counter()
@@ -46,14 +52,20 @@ def make_sample(
             bar.set_description_str(f"sample drive {label}", refresh=False)
             bar.update(done - bar.n)
 
-        write_sample_drive(
-            folder,
-            seed=seed,
-            chunks=chunks,
-            clips_per_chunk=clips,
-            seconds=seconds,
-            width=width,
-            height=height,
-            progress=advance,
-        )
+        try:
+            write_sample_drive(
+                folder,
+                seed=seed,
+                chunks=chunks,
+                clips_per_chunk=clips,
+                seconds=seconds,
+                width=width,
+                height=height,
+                progress=advance,
+            )
+        except OSError as error:
+            raise CommandError(
+                f"no sample drive can be written to {folder} ({error.strerror or error}); name a folder that you may "
+                "write to, with room"
+            ) from error
     say(f"sample drive: {chunks} chunks x {clips} clips in {folder} ({perf_counter() - started:.0f} s)")

@@ -274,7 +274,9 @@ def _failed_steps(
         if asset in steps:
             yield Failure(key, asset, None, steps[asset], run_id)
         elif run_id not in told and not any(step in states for step in steps):
-            yield Failure(key, asset, None, steps.get("", "its run failed"), run_id)
+            # A step that makes several assets has a name of its own.
+            step, reason = next(iter(steps.items()), ("", "its run failed"))
+            yield Failure(key, asset, None, f"{step}: {reason}" if step else reason, run_id)
         told.add(run_id)
 
 

@@ -14,6 +14,7 @@ from itertools import islice
 from lanepaint_assets.commands.collect import in_words
 from lanepaint_assets.commands.status import STAGE_NAMES, Disk, Standing, Status
 from lanepaint_assets.commands.status_items import Failure
+from lanepaint_assets.store.layout import CHUNK_ROW
 
 Say = Callable[[str], None]
 
@@ -22,6 +23,7 @@ _STATES = ("fresh", "stale", "running", "queued", "failed", "cancelled", "made",
 _ALWAYS = ("fresh", "missing")
 _NARROWEST, _WIDEST = 60, 120
 _NAME_WIDTH = 23
+_NOT_COMPARED = "not compared, only engines, versions and inputs; a run makes anew what changed ones concern"
 # Assets that a chunk's line names of each state.
 _NAMED = 2
 
@@ -111,6 +113,10 @@ class _Text:
     def __init__(self, status: Status, limit: int) -> None:
         self._status, self._limit = status, limit
         self._failed = {(failure.chunk, failure.asset) for failure in status.failures}
+        # What failed below for the same reason is not among them.
+        self._failed_items = Counter(
+            failure.chunk for failure in status.failures if failure.item not in (None, CHUNK_ROW)
+        )
         columns = shutil.get_terminal_size((_WIDEST, 24)).columns
         self._width = max(_NARROWEST, min(_WIDEST, columns))
 
@@ -216,7 +222,7 @@ class _Text:
             for state in ("failed", "cancelled", "stale", "running", "queued")
             if state in by_state
         ]
-        if failed := sum(standing.items.failed for standing in standings.values() if standing.items is not None):
+        if failed := self._failed_items[key]:
             said.append(f"{_counted(failed, 'item')} failed")
         if outdated := sum(standing.items.outdated for standing in standings.values() if standing.items is not None):
             said.append(f"{_counted(outdated, 'item')} outdated")
@@ -230,7 +236,8 @@ class _Text:
             said.append("gone from the source")
         fresh = by_state.get("fresh", []) + by_state.get("made", [])
         if not said and fresh:
-            said.append(f"{standings[fresh[0]].state}, {len(fresh)} of {len(standings)} assets")
+            missing = f", {len(by_state['missing'])} missing" if "missing" in by_state else ""
+            said.append(f"{standings[fresh[0]].state}, {len(fresh)} of {len(standings)} assets{missing}")
         made = [
             each.known.made for each in standings.values() if each.known is not None and each.known.made is not None
         ]
@@ -273,6 +280,8 @@ class _Text:
         yield ""
         if status.disk is not None:
             yield from self._wrapped("Disk: ", _disk_words(status.disk))
+        if status.has_instance:
+            yield from self._wrapped("Settings: ", _NOT_COMPARED)
         if status.manifests_read < status.manifests:
             yield from self._wrapped(
                 "Items: ",

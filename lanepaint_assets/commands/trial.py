@@ -97,8 +97,20 @@ def load(platform: Platform, path: Path, frame_rate_hz: float) -> Pictures:
     return Pictures(clip.frames, stems, clip.taken_us, clip.grid.rate_hz, is_video=True)
 
 
+def _refuse_used(out: Path, suffix: str) -> None:
+    """Old results would stand beside the new ones, or a source picture be replaced by its mask."""
+    used = next(iter(sorted(out.glob(f"*{suffix}"))), None)
+    if used is not None:
+        raise CommandError(f"{out} holds {suffix} files already, such as {used.name}; give another --out, or empty it")
+
+
 def segment(platform: Platform, path: Path, out: Path, frame_rate_hz: float, say: Say) -> None:
-    """Write one paint mask PNG a frame, 0 keep and 255 paint."""
+    """Write one paint mask PNG a frame, 0 keep and 255 paint.
+
+    Raises:
+        CommandError: the pictures show no road, or the folder holds PNGs already.
+    """
+    _refuse_used(out, ".png")
     pictures = load(platform, path, frame_rate_hz)
     masks = _masks(platform, pictures)
     found = road_plausibility(pictures.frames, masks.road)
@@ -112,7 +124,12 @@ def segment(platform: Platform, path: Path, out: Path, frame_rate_hz: float, say
 
 
 def inspect(platform: Platform, path: Path, out: Path, frame_rate_hz: float, say: Say) -> None:
-    """Write one JSON of measured lane lines a frame."""
+    """Write one JSON of measured lane lines a frame.
+
+    Raises:
+        CommandError: the folder holds JSONs already.
+    """
+    _refuse_used(out, ".json")
     pictures = load(platform, path, frame_rate_hz)
     geometry = _geometry(pictures)
     masks = _masks(platform, pictures)
@@ -120,7 +137,13 @@ def inspect(platform: Platform, path: Path, out: Path, frame_rate_hz: float, say
     for index, stem in enumerate(tqdm(pictures.stems, unit="frame", file=sys.stderr, disable=None, leave=False)):
         inspection = platform.inspector.inspect(_view(pictures, geometry, masks, index))
         (out / f"{stem}.json").write_text(json.dumps(inspection_json(inspection), indent=1))
-    say(f"{len(pictures.stems)} file(s) in {out}; last frame: {inspection.caption}")
+    say(f"{len(pictures.stems)} file(s) in {out}; last frame: {_found(inspection)}")
+
+
+def _found(inspection: LaneInspection) -> str:
+    if inspection.lines:
+        return inspection.caption
+    return "no lane markings found" + (f" ({inspection.reason})" if inspection.reason else "")
 
 
 def inspection_json(inspection: LaneInspection) -> dict[str, object]:
@@ -150,10 +173,12 @@ def edit(platform: Platform, path: Path, out: Path, prompt_key: str, frame_rate_
 
     Raises:
         UnpaintableSceneError: no lane could be found to paint.
-        CommandError: the pictures show no road.
+        CommandError: the pictures show no road, or the folder holds PNGs already and edited pictures would join them.
     """
     prompt = platform.catalogue[prompt_key]
     pictures = load(platform, path, frame_rate_hz)
+    if not pictures.is_video:
+        _refuse_used(out, ".png")
     settings = platform.settings
     edited = pictures.frames
     if prompt.key != ROUNDTRIP:

@@ -19,14 +19,18 @@ from lanepaint_assets.item_checks import check_specs
 from lanepaint_assets.materialization import PromptSelection, as_result, clear_failures, run_name
 from lanepaint_assets.partitions import CLIP_CHUNK
 from lanepaint_assets.platform import Platform
+from lanepaint_assets.rendering.markdown import plain
 from lanepaint_assets.settings import Settings
 from lanepaint_assets.store.items import PartitionOutcome
+from lanepaint_assets.store.manifest import ItemRow
 
 GROUP = "editing"
 OWNERS = ["team:generative"]
 
 # Pictures of one preview: enough to judge a chunk at a glance, small enough for the event log.
 PREVIEW_PICTURES = 6
+# Of a clip's key: beside the longest prompt key they fit a cell of the sheet.
+CAPTION_CLIP_CHARACTERS = 8
 
 
 def build_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsset]:
@@ -60,7 +64,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsse
         state = observation.state
         adapted = observation.with_lora
         listing = "\n".join(
-            f"- `{prompt.key}`: {prompt.instruction}" + (" (LoRA)" if prompt.lora_style in adapted else "")
+            f"- `{prompt.key}`: {plain(prompt.instruction)}" + (" (LoRA)" if prompt.lora_style in adapted else "")
             for prompt in observation.prompts
         )
         metadata: dict[str, dg.RawMetadataValue] = {
@@ -103,7 +107,7 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsse
             run=run,
             checks=first_checks,
             engines=[first_painter.label, inspector.label],
-            preview_png=_contact_sheet(platform, outcome, FIRST_FRAME_FILE),
+            preview_png=_first_frames(platform, outcome),
         )
 
     @dg.asset(
@@ -132,19 +136,45 @@ def build_assets(settings: Settings) -> list[dg.AssetsDefinition | dg.SourceAsse
             run=run,
             checks=video_checks,
             engines=[video_painter.label],
-            preview_png=_contact_sheet(platform, outcome, BEFORE_AFTER_FILE),
+            preview_png=_before_and_after(platform, outcome),
         )
 
     return [observe_prompt_catalogue, first_frames, edited_videos]
 
 
-def _contact_sheet(platform: Platform, outcome: PartitionOutcome, file_name: str) -> bytes | None:
+def _shown(outcome: PartitionOutcome) -> list[ItemRow]:
+    return [row for row in outcome.rows if row.status == "ok"][:PREVIEW_PICTURES]
+
+
+def _caption(prompt_key: str, clip_key: str) -> str:
+    """What differs first, and of the clip as much as tells it from the others."""
+    return f"{prompt_key} · {clip_key[:CAPTION_CLIP_CHARACTERS]}"
+
+
+def _first_frames(platform: Platform, outcome: PartitionOutcome) -> bytes | None:
     from lanepaint_assets.clips.pictures import read_picture
     from lanepaint_assets.rendering.previews import CaptionedPicture, contact_sheet
 
-    shown = [row for row in outcome.rows if row.status == "ok"][:PREVIEW_PICTURES]
-    if not shown:
-        return None
-    return contact_sheet(
-        [CaptionedPicture(read_picture(platform.store.read_bytes(row, file_name)), row.key) for row in shown]
-    )
+    pictures = []
+    for row in _shown(outcome):
+        clip_key, _, prompt_key = row.key.partition("/")
+        picture = read_picture(platform.store.read_bytes(row, FIRST_FRAME_FILE))
+        pictures.append(CaptionedPicture(picture, _caption(prompt_key, clip_key)))
+    return contact_sheet(pictures) if pictures else None
+
+
+def _before_and_after(platform: Platform, outcome: PartitionOutcome) -> bytes | None:
+    """Each clip once as it was, then its edits: a pair reduced to a cell would leave its own captions illegible."""
+    from lanepaint_assets.clips.pictures import read_picture
+    from lanepaint_assets.rendering.previews import CaptionedPicture, before_after_cells, contact_sheet
+
+    pictures = []
+    clip_before = None
+    for row in _shown(outcome):
+        clip_key, _, prompt_key = row.key.partition("/")
+        before, after = before_after_cells(read_picture(platform.store.read_bytes(row, BEFORE_AFTER_FILE)))
+        if clip_key != clip_before:
+            pictures.append(CaptionedPicture(before, _caption("original", clip_key)))
+            clip_before = clip_key
+        pictures.append(CaptionedPicture(after, _caption(prompt_key, clip_key)))
+    return contact_sheet(pictures) if pictures else None

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from lanepaint_assets.chunk_reader import ChunkReader
-from lanepaint_assets.engines import engine_named, is_foundation_model
+from lanepaint_assets.engines import engine_named
 from lanepaint_assets.evaluation.video_steps import VIS_DATA_SUFFIX, shown_clip
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.store.fingerprint import fingerprint
@@ -352,7 +352,7 @@ def make_edited_trajectories(platform: Platform, chunk: str, run_id: str, select
             driver=DriverStamp(
                 name=entry.name,
                 version=entry.version,
-                is_foundation_model=is_foundation_model(entry.label),
+                is_foundation_model=entry.family == "models",
                 setup=_driver_setup(platform, edited_input),
             ),
             study_seed=settings.study_seed,

@@ -25,7 +25,8 @@ cameras and T frames of the edited video it holds:
 | `clip_id`, `prompt_key`, `prompt_text`, `min_ade_reason` | () str | as shown; an empty reason is none |
 | `original_min_ade_m`, `edited_min_ade_m` | () float64 | NaN where there is none |
 | `original_reasoning`, `edited_reasoning` | (K,) str | a text a sample |
-| `engine_roles`, `engine_names`, `engine_versions`, `engine_is_foundation_model` | (E,) str, bool | who made it |
+| `engine_roles`, `engine_names`, `engine_versions` | (E,) str | who made it |
+| `engine_is_foundation_model` | (E,) int8 | 1, 0, or -1 where nobody knows |
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ from lanepaint_assets.rendering.scene import EngineLabel, TrajectoryScene
 Float = NDArray[np.float64]
 
 FORMAT_VERSION = 2
+# What an .npz, a zip archive, begins with.
+ZIP_SIGNATURE = b"PK\x03\x04"
 
 # PhysicalAI-AV's camera numbering, which drivers trained on it use.
 CAMERA_INDICES = {
@@ -233,7 +236,9 @@ class VisData:
             engine_roles=_texts([engine.role for engine in shown.engines]),
             engine_names=_texts([engine.name for engine in shown.engines]),
             engine_versions=_texts([engine.version for engine in shown.engines]),
-            engine_is_foundation_model=np.array([e.is_foundation_model for e in shown.engines], dtype=np.bool_),
+            engine_is_foundation_model=np.array(
+                [-1 if e.is_foundation_model is None else e.is_foundation_model for e in shown.engines], dtype=np.int8
+            ),
             **{f"original_frames_{i}": frames for i, frames in enumerate(self.original_frames)},
         )
         return buffer.getvalue()
@@ -250,9 +255,10 @@ class VisData:
             VisDataError: the bytes are not such a file; the message names the remedy.
         """
         try:
+            if not data.startswith(ZIP_SIGNATURE):
+                # numpy would take it for a pickle and advise to load that, which nobody should.
+                raise ValueError("no archive of arrays")
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                if not isinstance(arrays, np.lib.npyio.NpzFile):
-                    raise ValueError("a single array, not an archive of them")
                 return cls._of_arrays(arrays)
         except (KeyError, EOFError, OSError, ValueError, TypeError, zlib.error, zipfile.BadZipFile) as error:
             raise VisDataError(
@@ -282,12 +288,13 @@ class VisData:
                 quality="recorded" if str(arrays["ego_quality"]) == "recorded" else "estimated",
             ),
             engines=tuple(
-                EngineLabel(str(role), str(name), str(version), bool(foundation))
+                EngineLabel(str(role), str(name), str(version), None if foundation < 0 else bool(foundation))
                 for role, name, version, foundation in zip(
                     arrays["engine_roles"],
                     arrays["engine_names"],
                     arrays["engine_versions"],
-                    arrays["engine_is_foundation_model"],
+                    # Booleans in files written before engines could be unknown.
+                    arrays["engine_is_foundation_model"].astype(np.int8),
                     strict=True,
                 )
             ),

@@ -71,7 +71,7 @@ def hud_layer(scene: TrajectoryScene, arm: ArmName, follows_road: bool) -> Hud:
 
     engines = scene.engines_of(arm)
     left = pad
-    if any(not engine.is_foundation_model for engine in engines):
+    if any(engine.is_foundation_model is False for engine in engines):
         notice = drawing.fit_text(CPU_NOTICE, inner, small, True)
         drawing.draw_text(builder.picture, notice, left, rows[2], small, drawing.AMBER, True)
         left += drawing.text_width(notice, small, True) + pad

@@ -26,6 +26,8 @@ CAPTION_PX = 13
 GAP_PX = 6
 # Metadata rows are loaded with every event list: a few of these a run stay unnoticed, megabytes do not.
 MAX_MARKDOWN_BYTES = 300_000
+# Text of 13 pixels keeps its edges.
+JPEG_QUALITY = 85
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,23 +65,37 @@ def before_after_cells(sheet: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDA
 def as_markdown_image(png: bytes, alt: str = "preview", max_bytes: int = MAX_MARKDOWN_BYTES) -> str:
     """Markdown that carries the picture itself as a data URI of at most `max_bytes` characters.
 
-    A picture that is too large is reduced until it fits.
+    A picture that is too large becomes a JPEG, and is reduced where that is still too large.
 
     Raises:
         ValueError: `png` is no picture, or `max_bytes` cannot even hold a picture of a few pixels.
     """
     words = "".join("" if c in "[]\\" else c for c in drawing.printable(alt))
-    data = png
+    markdown = _markdown(words, "png", png)
+    if len(markdown) <= max_bytes:
+        return markdown
+    # Photographs of a contact sheet take a fifth as JPEG; reduced instead, nobody could read the captions.
+    picture = read_picture(png, "preview")
     while True:
-        markdown = f"![{words}](data:image/png;base64,{base64.b64encode(data).decode('ascii')})"
+        markdown = _markdown(words, "jpeg", _jpeg(picture))
         if len(markdown) <= max_bytes:
             return markdown
-        picture = read_picture(data, "preview")
         height, width = picture.shape[:2]
         if min(height, width) < 8:
             raise ValueError(f"no preview fits into {max_bytes} bytes; allow a few hundred at least")
         size = (max(1, int(width * 0.8)), max(1, int(height * 0.8)))
-        data = drawing.encode_png(np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8))
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _markdown(words: str, kind: str, data: bytes) -> str:
+    return f"![{words}](data:image/{kind};base64,{base64.b64encode(data).decode('ascii')})"
+
+
+def _jpeg(picture: NDArray[np.uint8]) -> bytes:
+    fine, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not fine:
+        raise ValueError(f"a preview of {picture.shape} cannot be written as JPEG")
+    return data.tobytes()
 
 
 def _sheet(pictures: Sequence[CaptionedPicture], columns: int, cell_width: int, cell_height: int) -> bytes:

@@ -34,6 +34,7 @@ CPU_WARNING = (
     "These results come from CPU engines: {names}. They are classical methods, not foundation models, and say nothing "
     "about how a foundation model would paint or drive."
 )
+UNKNOWN_WARNING = "Imported, so what made it is not known here: the work of {roles}."
 # The role of an inspector that had no part in making an edit and judged it. What it says names it wherever it stands.
 VERIFYING_INSPECTOR = "verifying inspector"
 # Where they neither painted nor drove.
@@ -359,12 +360,17 @@ class ChunkReport:
                 f"Clips of the chunk that could not be used: {len(self.refused_clips)}; their reasons are below."
             )
         weight_free = [
-            engine for engine in self.engines if not engine.is_foundation_model and engine.role != VERIFYING_INSPECTOR
+            engine
+            for engine in self.engines
+            if engine.is_foundation_model is False and engine.role != VERIFYING_INSPECTOR
         ]
         if weight_free:
             paint_or_drive = any(engine.role == "driver" or "painter" in engine.role for engine in weight_free)
             warning = CPU_WARNING if paint_or_drive else CPU_HELP_WARNING
             found.append(warning.format(names=", ".join(engine.text for engine in weight_free)))
+        unknown = [engine for engine in self.engines if engine.is_foundation_model is None]
+        if unknown:
+            found.append(UNKNOWN_WARNING.format(roles=", ".join(engine.role for engine in unknown)))
         if self.clip_grid == "spec_8fps":
             found.append(OFF_GRID_WARNING)
         return tuple(found)

@@ -42,20 +42,25 @@ class EngineLabel:
 
     Attributes:
         role: `driver`, `painter`, `inspector`, `segmenter`, ...
-        name, version: as the engine names itself.
-        is_foundation_model: False for the CPU engines; every picture and report then says so.
+        name, version: as the engine names itself; `imported` and "" of what was made elsewhere.
+        is_foundation_model: False for the CPU engines; every picture and report then says so. None where nobody knows.
     """
 
     role: str
     name: str
     version: str
-    is_foundation_model: bool
+    is_foundation_model: bool | None
+
+    @property
+    def named(self) -> str:
+        """`lane_follow 1.2`."""
+        return f"{self.name} {self.version}".rstrip()
 
     @property
     def text(self) -> str:
-        """`driver lane_follow 1.2 (CPU)`."""
-        suffix = "" if self.is_foundation_model else " (CPU)"
-        return f"{self.role} {self.name} {self.version}{suffix}"
+        """`driver lane_follow 1.2 (CPU)`, `painter imported (made elsewhere)`."""
+        suffixes = {True: "", False: " (CPU)", None: " (made elsewhere)"}
+        return f"{self.role} {self.named}{suffixes[self.is_foundation_model]}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,7 +129,20 @@ def test_what_was_exported_enters_a_fresh_root_and_stands(graph: Graph, fresh: F
         assert "who refined it is not known" in str(row.facts["verification"])
         assert "the painter's output is not known" in str(row.facts["notes"])
     report = store.manifest("trajectory_reports", CHUNK).rows["_chunk"]
-    assert "imported" in store.read_bytes(report, "report.txt").decode()
+    text = store.read_bytes(report, "report.txt").decode()
+    assert "painter imported (made elsewhere)" in text
+    assert "painter imported (CPU)" not in text
+
+
+def test_a_new_chunk_that_cannot_be_listed_is_refused_before_anything_is_copied(
+    graph: Graph, fresh: Fresh, tmp_path: Path
+) -> None:
+    graph.run("sam2_only", CHUNK)
+    _export(graph, tmp_path / "out")
+    with pytest.raises(CommandError, match="like chunk_0001"):
+        fresh.import_from(tmp_path / "out", chunk="nights")
+    assert not (fresh.graph.root / "input").exists()
+    assert "2 clip(s) with masks" in fresh.import_from(tmp_path / "out", chunk="chunk_0042")
 
 
 def test_importing_twice_changes_nothing(graph: Graph, fresh: Fresh, tmp_path: Path) -> None:

@@ -157,6 +157,29 @@ def test_rows_outside_a_narrowed_run_stay_and_are_marked_where_they_no_longer_st
     assert set(statuses(graph.store.manifest("edited_videos", CHUNK)).values()) == {"ok"}
 
 
+def test_what_is_made_from_an_outdated_item_is_outdated_until_a_full_run(graph: Graph) -> None:
+    prompts = ("single_white_dashed", "double_yellow_solid")
+    made_of_edits = ("first_frames", *EDIT_ASSETS[1:])
+    graph.run("master_pipeline", CHUNK, prompts=prompts)
+    # Of the refinement only first frames are made: what is below keeps the fingerprints of outdated ones.
+    graph.run("vp_alpamayo", CHUNK, narrowed_to=["double_yellow_solid"], prompts=prompts, refine_iterations=3)
+    for asset in made_of_edits:
+        of_others = {
+            key.rpartition("/")[2]: status
+            for key, status in statuses(graph.store.manifest(asset, CHUNK)).items()
+            if key.endswith(prompts)
+        }
+        assert of_others == {"single_white_dashed": "outdated", "double_yellow_solid": "ok"}, asset
+    graph.journal.take()
+
+    graph.run("vp_alpamayo", CHUNK, prompts=prompts)
+    assert {entry[2] for entry in graph.journal.take() if entry[0] in ("first_frame", "video")} == {
+        "road with double yellow solid lane markings"
+    }
+    for asset in made_of_edits:
+        assert set(statuses(graph.store.manifest(asset, CHUNK)).values()) == {"ok"}, asset
+
+
 def test_a_changed_prompt_text_recomputes_only_that_prompt(graph: Graph, tmp_path: Path) -> None:
     catalogue = tmp_path / "prompts.yaml"
     catalogue.write_text(MY_PROMPTS.format(instruction="Paint one white line."))

@@ -128,6 +128,27 @@ def test_edit_writes_what_it_was_given_edited(
         assert not np.array_equal(edited, road[: len(stems)])
 
 
+def test_results_never_join_old_ones_and_never_replace_the_source(
+    lanepaint: Command, road: np.ndarray, tmp_path: Path
+) -> None:
+    (tmp_path / "frames").mkdir()
+    write_picture(tmp_path / "frames" / "street.png", road[0])
+    before = (tmp_path / "frames" / "street.png").read_bytes()
+    for command in (["segment"], ["edit", "--prompt", "roundtrip"]):
+        code, _, err = lanepaint(*command, tmp_path / "frames", "--out", tmp_path / "frames")
+        assert code == 2
+        assert "holds .png files already, such as street.png" in err
+    assert (tmp_path / "frames" / "street.png").read_bytes() == before
+
+
+def test_a_picture_without_lane_lines_says_so(lanepaint: Command, tmp_path: Path) -> None:
+    write_picture(tmp_path / "grey.png", np.full((270, 480, 3), 120, np.uint8))
+    code, out, err = lanepaint("inspect", tmp_path / "grey.png", "--out", tmp_path / "out")
+    assert code == 0, err
+    assert "no lane markings found" in out
+    assert "unknown" not in out
+
+
 def test_the_roundtrip_prompt_paints_nothing(lanepaint: Command, road: np.ndarray, tmp_path: Path) -> None:
     write_picture(tmp_path / "street.png", road[0])
     code, _, err = lanepaint("edit", tmp_path / "street.png", "--out", tmp_path / "out", "--prompt", "roundtrip")

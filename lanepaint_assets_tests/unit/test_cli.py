@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lanepaint_assets import __version__
+from lanepaint_assets.cli import _names, _stages
 from lanepaint_assets.commands import launch
 from lanepaint_assets.platform import Platform, ProgressListener
 from lanepaint_assets.settings import Settings
@@ -293,3 +294,55 @@ def test_sample_data_is_written_and_kept(lanepaint: Command, tmp_path: Path) -> 
     again = lanepaint("sample-data", str(tmp_path / "drive"), *size)
     assert again.code == 0
     assert lanepaint("chunks", "add", "--source", str(tmp_path / "drive")).out.startswith("registered 1 chunk(s)")
+    assert "lanepaint run --source" in first.out
+
+
+@pytest.mark.parametrize("option", [("--width", "65"), ("--seconds", "500")])
+def test_a_sample_drive_that_cannot_be_made_is_one_line(
+    lanepaint: Command, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    _assert_one_line(lanepaint("sample-data", str(tmp_path / "drive"), *option), option[1])
+
+
+def test_a_root_that_is_a_file_or_cannot_be_made_is_one_line(
+    lanepaint: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for command in (["status"], ["doctor"], ["chunks", "list"]):
+        monkeypatch.setenv("LANEPAINT_ROOT", str(tmp_path / "file"))
+        _assert_one_line(lanepaint(*command), "LANEPAINT_ROOT", "is a file")
+    monkeypatch.setenv("LANEPAINT_ROOT", "/proc/no_such_place")
+    _assert_one_line(lanepaint("doctor"), "LANEPAINT_ROOT", "/proc/no_such_place", "cannot be written")
+
+
+def test_the_doctor_says_which_prompts_cannot_be_used(
+    lanepaint: Command, clips: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LANEPAINT_PROMPTS", "zzz")
+    told = lanepaint("doctor")
+    assert told.code == 1
+    assert "Prompts: no prompt 'zzz'" in told.out
+    monkeypatch.setenv("LANEPAINT_PROMPTS", "")
+    monkeypatch.setenv("LANEPAINT_PROMPT_FILE", str(tmp_path / "absent.yaml"))
+    told = lanepaint("doctor")
+    assert told.code == 1
+    assert "absent.yaml" in next(line for line in told.out.splitlines() if line.startswith("Prompts: "))
+
+
+def test_the_doctor_lists_changed_settings_first(lanepaint: Command, clips: Path) -> None:
+    listed = lanepaint("doctor").out.partition("Settings (* changed)")[2].splitlines()
+    marked = [" *" in line[:4] for line in listed if "LANEPAINT_" in line[:14]]
+    assert marked[:4] == [True, True, True, True]
+    assert marked == sorted(marked, reverse=True)
+    assert max(len(line) for line in listed if line.startswith("      ")) <= 100
+
+
+def test_stages_and_chunks_are_read_in_both_spellings() -> None:
+    assert _stages("1,2") == _stages("12") == ("1", "2")
+    assert _stages("3,training") == ("3", "training")
+    assert _names("a, b,a,") == ("a", "b")
+
+
+def test_a_chunk_that_is_not_registered_is_not_exported(lanepaint: Command, clips: Path, tmp_path: Path) -> None:
+    _assert_one_line(lanepaint("export", str(tmp_path / "out"), "--chunks", "nope"), "nope is not registered")
+    _assert_one_line(lanepaint("export", str(tmp_path / "out")), "no chunk is registered")

@@ -123,7 +123,7 @@ def test_a_preview_that_is_too_large_for_the_event_log_is_reduced(platform: Plat
     large = encode_png(noise)
     assert len(large) > MAX_MARKDOWN_BYTES
     shown = as_result(platform, "road_masks", outcome, run="run", preview_png=large).metadata["preview"].value
-    assert shown.startswith("![preview of road_masks](data:image/png;base64,")
+    assert shown.startswith("![preview of road_masks](data:image/jpeg;base64,")
     assert len(shown) <= MAX_MARKDOWN_BYTES
 
 

@@ -60,6 +60,7 @@ class World:
         code: str | None = None,
         complete: bool = True,
         run_id: str | None = None,
+        pointer: int | None = None,
     ) -> None:
         key = dg.AssetKey(asset)
         tags = {
@@ -73,7 +74,7 @@ class World:
             noted = (found.asset_event.tags or {})["dagster/data_version"] if found and found.asset_event else "INITIAL"
             # Of a partition Dagster notes a digest, not its version.
             tags[get_input_data_version_tag(parent)] = f"digest of {noted}" if partition else noted
-            tags[get_input_event_pointer_tag(parent)] = str(found.storage_id) if found else "NULL"
+            tags[get_input_event_pointer_tag(parent)] = str(pointer or found.storage_id) if found else "NULL"
         made = dg.AssetMaterialization(asset, partition=chunk, tags=tags, metadata={"complete": complete})
         if run_id is None:
             self.instance.report_runless_asset_event(made)
@@ -143,6 +144,8 @@ STEP = st.one_of(
 def test_what_is_read_from_events_is_what_the_resolver_says(steps: list[tuple[str, str, str]]) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         world = World(instance)
+        # Of a first observation the resolver says otherwise.
+        world.observe("u")
         played(world, steps)
         told = PartitionStates(instance, definitions()).of(ASSETS, CHUNKS)
         for asset, chunk in product(ASSETS, CHUNKS):
@@ -154,6 +157,8 @@ def test_what_is_read_from_events_is_what_the_resolver_says(steps: list[tuple[st
 def test_what_is_inferred_of_a_chunk_is_what_the_resolver_says(steps: list[tuple[str, str, str]]) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         world = World(instance)
+        # Of a first observation the resolver says otherwise.
+        world.observe("u")
         played(world, steps)
         told = PartitionStates(instance, definitions(), one_by_one=0).of(ASSETS, CHUNKS[:1])
         for asset in ASSETS:
@@ -177,6 +182,29 @@ def test_a_changed_checkpoint_makes_what_is_made_from_it_stale_and_names_itself(
     assert (stale.state, stale.causes) == ("stale", (f"{SAM2} has another version",))
     assert world.state("vp_inputs", CHUNKS[0], one_by_one=one_by_one).state == "fresh"
     assert world.state("road_masks", CHUNKS[2], one_by_one=one_by_one) == PartitionState("missing")
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_the_first_observation_of_an_input_makes_nothing_stale_and_the_next_change_does(
+    world: World, one_by_one: bool
+) -> None:
+    world.make("road_masks", CHUNKS[0], "a")
+    world.observe("v1")
+    assert world.state("road_masks", CHUNKS[0], one_by_one=one_by_one).state == "fresh"
+    world.observe("v2")
+    assert world.state("road_masks", CHUNKS[0], one_by_one=one_by_one).causes == (f"{SAM2} has another version",)
+
+
+def test_an_input_that_is_noted_by_an_event_of_another_chunk_makes_nothing_stale(world: World) -> None:
+    world.make("raw_clips", CHUNKS[0], "a")
+    world.make("raw_clips", CHUNKS[1], "b")
+    latest = world.instance.get_latest_data_version_record(dg.AssetKey("raw_clips"))
+    assert latest is not None
+    world.make("road_masks", CHUNKS[0], "a", pointer=latest.storage_id)
+    world.make("raw_clips", CHUNKS[0], "a")
+    assert world.state("road_masks", CHUNKS[0]).state == "fresh"
+    world.make("raw_clips", CHUNKS[0], "c")
+    assert world.state("road_masks", CHUNKS[0]).causes == ("raw_clips has another version",)
 
 
 @pytest.mark.parametrize("one_by_one", [1000, 0])

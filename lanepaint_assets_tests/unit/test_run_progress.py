@@ -12,6 +12,7 @@ from lanepaint_assets import run_progress
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.run_progress import ItemProgress, installed_commit, platform_resource
 from lanepaint_assets.settings import Settings
+from lanepaint_assets.store import stopping
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -107,6 +108,33 @@ def test_progress_is_in_the_event_log_with_its_metadata_and_nobody_is_told_after
     ]
     assert told[1].engine_event_data.metadata["items_done"].value == 2
     assert platform.progress_for("masks") is None
+
+
+def test_a_database_that_is_away_costs_a_line_about_the_run_and_not_the_run(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise ConnectionError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(dg.DagsterInstance, "report_engine_event", away)
+    monkeypatch.setattr(dg.DagsterInstance, "add_run_tags", away)
+    assert _run(instance, Platform(Settings(root="memory://run", git_commit=COMMIT))).success
+    assert "the tags of the run could not be told to Dagster's storage" in caplog.text
+    assert "progress could not be told to Dagster's storage" in caplog.text
+
+
+def test_in_a_run_items_may_finish_after_a_signal_to_end_for_as_long_as_the_settings_say(
+    instance: dg.DagsterInstance,
+) -> None:
+    seen = []
+
+    @dg.asset
+    def masks(platform: dg.ResourceParam[Platform]) -> None:
+        seen.append(stopping._grace_s)
+
+    platform = Platform(Settings(root="memory://run", stop_grace_s=7.5))
+    dg.materialize([masks], instance=instance, resources={"platform": platform_resource(platform)})
+    assert [*seen, stopping._grace_s] == [7.5, 0.0]
 
 
 def test_without_a_known_commit_there_is_no_tag(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,5 +21,6 @@ def test_the_command_prints_the_leaderboard_and_where_its_page_lies(tmp_path: Pa
 
 def test_without_any_report_the_command_says_what_is_missing(tmp_path: Path) -> None:
     said: list[str] = []
-    leaderboard(Platform(Settings(root=str(tmp_path), source=str(tmp_path))), said.append)
-    assert "No chunk has a report with edits yet." in said[0]
+    leaderboard(Platform(Settings(root=str(tmp_path / "root"), source=str(tmp_path))), said.append)
+    assert said == ["no chunk has a report yet; make them with: lanepaint run"]
+    assert not (tmp_path / "root").exists(), "nothing is written"

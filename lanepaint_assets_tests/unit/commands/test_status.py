@@ -14,6 +14,8 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent, DagsterEventType
+from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
 from dagster._core.loader import LoadingContextForTest
 
 from lanepaint_assets.commands.status import Standing, Status, Wanted, gather
@@ -103,6 +105,36 @@ def test_something_that_failed_is_told_once_with_its_reason_and_by_the_exit_stat
     # The items' rows below repeat it, the steps below were not come to.
     assert "chunk_0001 road_masks" not in told.out
     assert "failed raw_clips, which 2 below wait for" in told.out
+
+
+def test_items_that_failed_are_counted_without_those_that_only_follow(lanepaint: Command) -> None:
+    said = " ".join(lanepaint().out.split())
+    assert "chunk_0001: 1 item failed;" in said
+
+
+def test_a_step_that_makes_several_assets_tells_its_reason(world: Path, lanepaint: Command) -> None:
+    with dg.DagsterInstance.from_config(str(world / "root" / "dagster")) as instance:
+        run = dg.DagsterRun(job_name="x", tags={"dagster/partition": "chunk_0003"})
+        instance.add_run(run)
+        planned = AssetMaterializationPlannedData(dg.AssetKey("road_masks"), partition="chunk_0003")
+        told_why = UserFailureData(label="x", description="no such checkpoint")  # type: ignore[no-untyped-call]
+        failure = StepFailureData(error=None, user_failure_data=told_why)  # type: ignore[no-untyped-call]
+        for event in (
+            DagsterEvent.build_asset_materialization_planned_event("x", "segmentation", planned),
+            DagsterEvent(
+                event_type_value=DagsterEventType.STEP_FAILURE.value,
+                job_name="x",
+                step_key="segmentation",
+                event_specific_data=failure,
+            ),
+            DagsterEvent(event_type_value=DagsterEventType.PIPELINE_FAILURE.value, job_name="x"),
+        ):
+            instance.report_dagster_event(event, run.run_id)
+        try:
+            told = lanepaint("--failed", "--chunk", "chunk_0003")
+        finally:
+            instance.delete_run(run.run_id)
+    assert told.out.startswith("  chunk_0003 road_masks: segmentation: no such checkpoint (run ")
 
 
 def test_only_what_failed(lanepaint: Command) -> None:
@@ -229,7 +261,7 @@ def test_without_an_instance_the_store_alone_is_told_and_none_is_made(
     monkeypatch.setenv("LANEPAINT_ROOT", str(root))
     told = lanepaint()
     assert "no instance on this machine" in told.out
-    assert "chunk_0000: made, 3 of 12 assets" in told.out
+    assert "chunk_0000: made, 3 of 12 assets, 9 missing" in told.out
     assert told.out.count(f"chunk_0001 raw_clips {BROKEN}: it is not a video") == 1
     assert told.code == 1
     assert not (root / "dagster").exists()

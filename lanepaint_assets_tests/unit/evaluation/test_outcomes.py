@@ -52,6 +52,8 @@ def test_an_outcome_names_who_took_part() -> None:
     assert made.judges == "measured, lpips"
     assert made.source_kind == "sample_drive"
     assert made_of(engines=(DRIVER,)).painter is None
+    imported = made_of(engines=(EngineLabel("painter", "imported", "", None), DRIVER))
+    assert (imported.painter, imported.cpu_engines) == ("imported", "driver constant_velocity 1 (CPU)")
 
 
 def test_what_needs_a_driven_path_is_absent_without_one() -> None:

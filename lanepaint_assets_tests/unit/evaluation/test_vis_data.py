@@ -14,6 +14,7 @@ from lanepaint_assets.evaluation.vis_data import FORMAT_VERSION, VisData, VisDat
 from lanepaint_assets.rendering.cameras import PinholeLens, RigCamera, mounting_rotation
 from lanepaint_assets.rendering.comparison import render_comparison
 from lanepaint_assets.rendering.overlay import render_overlay
+from lanepaint_assets.rendering.scene import EngineLabel
 from lanepaint_assets_tests.unit.evaluation.drives import numbered_frames
 from lanepaint_assets_tests.unit.evaluation.vis_items import coded_frames, paths, shown_clip, vis_data
 
@@ -119,6 +120,12 @@ def test_a_file_that_is_none_is_refused_with_the_remedy(damage: bytes, message: 
         VisData.from_npz(damage, "x_vis_data.npz")
     assert "x_vis_data.npz" in str(refused.value)
     assert "materialize `edited_trajectories`" in str(refused.value)
+    assert "pickle" not in str(refused.value)
+
+
+def test_an_engine_that_nobody_knows_stays_unknown() -> None:
+    engines = (EngineLabel("painter", "imported", "", None), EngineLabel("driver", "lane_follow", "3", False))
+    assert VisData.from_npz(vis_data(shown_clip(engines=engines)).to_npz()).scene().engines == engines
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,7 @@ def test_a_cpu_engine_is_announced_and_a_foundation_model_is_not() -> None:
     assert "not a foundation model" in CPU_NOTICE
     assert has_notice((EngineLabel("driver", "lane_follow", "2", False),))
     assert not has_notice((EngineLabel("driver", "alpamayo", "1.5", True),))
+    assert not has_notice((EngineLabel("painter", "imported", "", None),)), "nobody knows what made it"
 
 
 def test_the_original_names_no_painter() -> None:

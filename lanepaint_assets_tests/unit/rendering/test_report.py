@@ -246,6 +246,14 @@ def test_a_cpu_engine_and_the_coarse_grid_are_pointed_out() -> None:
     assert "training distribution" not in text
 
 
+def test_what_was_imported_is_neither_a_cpu_engine_nor_a_model() -> None:
+    report = replace(REPORT, engines=(EngineLabel("painter", "imported", "", None),), licences=())
+    text = read(render_html(report)).text
+    assert "Imported, so what made it is not known here: the work of painter." in text
+    assert "made elsewhere" in text
+    assert "CPU" not in text
+
+
 def test_a_report_of_nothing_but_failures_is_written_and_says_so() -> None:
     page = render_html(replace(with_items(FAILED), study=()))
     text = read(page).text

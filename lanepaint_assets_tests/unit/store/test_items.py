@@ -168,6 +168,21 @@ def test_an_outdated_item_whose_fingerprint_comes_back_is_restored_without_compu
     assert engine.calls == ["a", "b"]
 
 
+@pytest.mark.parametrize("selected", [["a"], []])
+def test_a_result_whose_input_is_outdated_is_outdated_until_the_input_stands_again(
+    local_store: ArtifactStore, selected: list[str]
+) -> None:
+    engine = Engine()
+    before = run(local_store, tasks("a", "b"), engine)
+    first, other = tasks("a", "b", only=selected)
+    outcome = run(local_store, [replace(first, blocked="road_masks item a is outdated"), other], engine)
+    assert statuses(outcome) == {"a": "outdated", "b": "ok"}
+    assert (outcome.reused, outcome.complete) == (("b",), False)
+    assert outcome.data_version != before.data_version
+    assert run(local_store, tasks("a", "b"), engine).manifest == before.manifest
+    assert engine.calls == ["a", "b"]
+
+
 def test_a_failed_item_that_was_outdated_does_not_come_back_as_a_result(local_store: ArtifactStore) -> None:
     engine = Engine(broken="a")
     run(local_store, tasks("a"), engine)
