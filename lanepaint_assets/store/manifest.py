@@ -34,7 +34,8 @@ class ItemRow(BaseModel):
         key: item key, or `_chunk` for files spanning items.
         fingerprint: what the row was made from; a row stands while the catalogue asks for the same one.
         status: `ok`; `failed` with its reason; `outdated` where the catalogue now asks for another fingerprint and no
-            run has made it, or where its input is outdated or failed; `retired` where the catalogue no longer asks for the item. Files of the last two stay.
+            run has made it, or where its input is outdated or failed; `retired` where the catalogue no longer asks for
+            the item. Files of the last two stay.
         reason: why there is no result to use; None exactly where the row has one.
         folder: the item's folder relative to the store's root; None where it has no files.
         facts: what later stages and reports read, JSON without NaN and infinity.
