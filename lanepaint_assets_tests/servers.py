@@ -36,6 +36,7 @@ _START_SENSOR = """mutation ($selector: SensorSelector!) { startSensor(sensorSel
     __typename ... on PythonError { message } } }"""
 _BACKFILL = """mutation ($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
     __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+_CANCEL = """mutation ($backfillId: String!) { cancelPartitionBackfill(backfillId: $backfillId) { __typename } }"""
 
 
 class Servers:
@@ -151,6 +152,11 @@ class Servers:
         assert answer["__typename"] == "LaunchBackfillSuccess", answer
         backfill_id: str = answer["backfillId"]
         return backfill_id
+
+    def cancel(self, backfill_id: str) -> None:
+        """As the button "Cancel backfill" does."""
+        answer = self.ask(_CANCEL, backfillId=backfill_id)["cancelPartitionBackfill"]
+        assert answer["__typename"] == "CancelBackfillSuccess", answer
 
     def instance(self) -> dg.DagsterInstance:
         """The servers' instance, opened beside them."""

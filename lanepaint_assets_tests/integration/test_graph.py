@@ -103,7 +103,7 @@ def test_a_materialization_carries_what_a_person_wants_to_see(graph: Graph) -> N
         timings = metadata["timings"].value
         assert {column.name for column in timings.schema.columns} >= {"phase", "total_s", "mean_s"}
     for asset in ("road_masks", "first_frames", "edited_videos"):
-        assert "data:image/png;base64," in told[asset].metadata["preview"].value
+        assert "(data:image/" in told[asset].metadata["preview"].value
     assert "classical 2" in str(told["road_masks"].metadata["engines"].value)
     assert "lane_follow 3" in str(told["edited_trajectories"].metadata["engines"].value)
     assert told["video_quality"].metadata["mean_outside_psnr_db"].value > 38
