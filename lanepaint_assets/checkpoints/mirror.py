@@ -67,10 +67,18 @@ def copy_files(
     """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         copies = {pool.submit(_copy, source / each.name, target / each.name, each): each for each in files}
-        for copy in as_completed(copies):
-            copy.result()
-            _note(target, copies[copy])
-            told(copies[copy])
+        try:
+            for copy in as_completed(copies):
+                copy.result()
+                _note(target, copies[copy])
+                told(copies[copy])
+        except BaseException:
+            # Those that are being copied are finished and noted, no other is begun.
+            pool.shutdown(wait=True, cancel_futures=True)
+            for copy, file in copies.items():
+                if not copy.cancelled() and copy.exception() is None:
+                    _note(target, file)
+            raise
 
 
 def _copy(source: UPath, target: UPath, file: CheckpointFile) -> None:

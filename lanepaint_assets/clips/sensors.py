@@ -104,7 +104,7 @@ def build_sensors() -> list[dg.SensorDefinition]:
             context.log.warning(problem)
         requests = [*first.requests, *changes.requests]
         told = [
-            f"no new chunk in {platform.settings.source_address}",
+            *([] if look.problems else [f"no new chunk to run in {platform.settings.source_address}"]),
             f"{look.looked_at} of {look.of} chunks compared with their files",
             *([f"still being written: {_names(look.resting)}"] if look.resting else []),
             *changes.waiting,

@@ -19,6 +19,7 @@ from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import Settings
 from lanepaint_assets.store.fingerprint import fingerprint
 from lanepaint_assets.store.items import ItemError, ItemOutput, ItemTask, PartitionOutcome, run_items
+from lanepaint_assets.store.manifest import ItemRow
 
 # Raise when probing or the frame grid changes what it finds.
 RAW_CLIPS_VERSION = "1"
@@ -37,7 +38,7 @@ def make_raw_clips(platform: Platform, chunk: str, run_id: str) -> PartitionOutc
     for registered in membership.clips:
         key = registered.item_key
         current = source.current_ref(registered)
-        if current is None and key in known and known[key].status != "failed":
+        if current is None and key in known and _had_file(known[key]):
             continue  # vanished: its row stays, retired
         refs[key] = current or registered
         tasks.append(
@@ -140,7 +141,7 @@ def source_change(
         now = "gone" if current is None else f"{current.size} {current.etag}"
         files.append(f"{row.key}\0{now}")
         if current is None:
-            if row.status in ("retired", "failed"):
+            if row.status == "retired" or not _had_file(row):
                 continue
             vanished.append(row.key)
         else:
@@ -152,6 +153,11 @@ def source_change(
     if not told:
         return None
     return SourceChange(membership.key, tuple(changed), tuple(vanished), _mark(files), _mark(told))
+
+
+def _had_file(row: ItemRow) -> bool:
+    """Whether a row was made from a file, be it a broken one; one that was never there has no size and etag."""
+    return row.status != "failed" or "etag" in row.facts
 
 
 def _mark(told: Sequence[str]) -> str:

@@ -93,7 +93,7 @@ def read_rows(store: ArtifactStore, order: Sequence[Place], seconds: float | Non
 def _rows(store: ArtifactStore, place: Place) -> Rows:
     try:
         rows = store.manifest(place.asset, place.chunk).rows
-    except StoreError as error:
+    except (StoreError, OSError) as error:
         return Rows(problem=str(error))
     statuses = [row.status for key, row in rows.items() if key != CHUNK_ROW]
     return Rows(
@@ -115,9 +115,9 @@ def failures(rows: Iterable[tuple[Place, Rows]]) -> Iterator[Failure]:
             chunk, told = place.chunk, set()
         if found.problem is not None:
             yield Failure(place.chunk, place.asset, None, found.problem)
-        for key, reason in found.failed:
-            # Below, the reason is told with the asset that it came from, and an edit has its clip's.
-            arose = (key.split("/")[0], reason.rpartition(" failed: ")[2])
-            if arose not in told:
-                told.add(arose)
+        # Below, the reason is told with the asset that it came from, and an edit has its clip's.
+        arose = [((key.split("/")[0], reason.rpartition(" failed: ")[2]), key, reason) for key, reason in found.failed]
+        for origin, key, reason in arose:
+            if origin not in told:
                 yield Failure(place.chunk, place.asset, key, reason)
+        told |= {origin for origin, _, _ in arose}

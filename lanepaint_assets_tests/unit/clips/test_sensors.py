@@ -254,6 +254,21 @@ def test_a_vanished_clip_is_retired_and_comes_back_with_its_file(made: Discovery
     assert {row.status for row in made.platform.store.manifest("raw_clips", "chunk_0000").rows.values()} == {"ok"}
 
 
+def test_a_broken_clip_that_is_taken_away_is_retired(made: Discovery) -> None:
+    path = made.path("chunk_0000", "a")
+    path.write_bytes(b"broken")
+    made.tick()
+    made.make("chunk_0000")
+    path.unlink()
+    assert _request(made.tick()).tags["lanepaint/why"] == "0 clips changed, 1 vanished"
+    made.make("chunk_0000")
+    assert {row.status for row in made.platform.store.manifest("raw_clips", "chunk_0000").rows.values()} == {
+        "ok",
+        "retired",
+    }
+    assert keys(made.tick()) == []
+
+
 def test_a_vanished_chunk_is_retired_and_stays_a_partition(made: Discovery) -> None:
     for clip in ("a", "b"):
         made.path("chunk_0000", clip).unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from click.testing import CliRunner
 from upath import UPath
 
 from lanepaint_assets.checkpoints import hub as hub_module
-from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
+from lanepaint_assets.checkpoints import mirror as checkpoint_mirror
+from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS, CheckpointFile, list_checkpoint
 from lanepaint_assets.checkpoints.files import CheckpointError, folder_digest
 from lanepaint_assets.cli import cli
 from lanepaint_assets.commands import checkpoints as commands
@@ -268,6 +270,32 @@ def test_a_second_copy_brings_what_changed_and_of_a_broken_one_the_rest(mirror: 
     lines = machine.fill(COG, mirror=mirror)
     assert f"{COG}: 2 files" in lines[0]
     assert folder_digest(machine.folder(COG)) == folder_digest(mirror / CHECKPOINT_FOLDERS[COG])
+
+
+def test_a_copy_that_fails_in_the_middle_goes_on_with_the_rest(
+    mirror: UPath, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, begun = checkpoint_mirror._copy, list[str]()
+
+    def copy(source: UPath, target: UPath, file: CheckpointFile) -> None:
+        if SHARD in begun:
+            # Long enough for the failure to be seen.
+            time.sleep(0.5)
+        begun.append(file.name)
+        if file.name == SHARD:
+            raise CheckpointError("the line went dead")
+        real(source, target, file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint_mirror, "_copy", copy)
+        patched.setattr(checkpoint_mirror, "_AT_ONCE", 1)
+        with pytest.raises(CheckpointError, match="went dead"):
+            machine.fill(COG, mirror=mirror)
+    listed = [file.name for file in list_checkpoint(mirror / CHECKPOINT_FOLDERS[COG]).files]
+    # One thread may have taken the next file before the failure was seen; no other is begun.
+    assert set(begun) <= set(listed[: listed.index(SHARD) + 2])
+    rest = len(listed) - len(set(begun) - {SHARD})
+    assert f"{COG}: {rest} files" in machine.fill(COG, mirror=mirror)[0]
 
 
 def test_a_mirror_without_the_checkpoint_is_told(mirror: UPath, machine: Machine) -> None:

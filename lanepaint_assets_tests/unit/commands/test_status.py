@@ -19,7 +19,7 @@ from dagster._core.execution.plan.objects import StepFailureData, UserFailureDat
 from dagster._core.loader import LoadingContextForTest
 
 from lanepaint_assets.commands.status import Standing, Status, Wanted, gather
-from lanepaint_assets.commands.status_items import Items, Rows
+from lanepaint_assets.commands.status_items import Items, Place, Rows, failures
 from lanepaint_assets.commands.status_output import tell
 from lanepaint_assets.definitions import build
 from lanepaint_assets.jobs import STAGE_ASSETS
@@ -135,6 +135,22 @@ def test_a_step_that_makes_several_assets_tells_its_reason(world: Path, lanepain
         finally:
             instance.delete_run(run.run_id)
     assert told.out.startswith("  chunk_0003 road_masks: segmentation: no such checkpoint (run ")
+
+
+def test_items_of_a_clip_that_failed_alike_are_all_told_and_what_follows_is_not() -> None:
+    def failed(asset: str, *items: tuple[str, str]) -> tuple[Place, Rows]:
+        return Place("chunk_1", asset), Rows(items=Items(0, len(items)), any=True, failed=items)
+
+    told = failures(
+        [
+            failed("edited_videos", ("clip/a", "out of memory"), ("clip/b", "out of memory")),
+            failed("edited_trajectories", ("clip/a", "edited_videos of clip/a failed: out of memory")),
+        ]
+    )
+    assert [(failure.asset, failure.item) for failure in told] == [
+        ("edited_videos", "clip/a"),
+        ("edited_videos", "clip/b"),
+    ]
 
 
 def test_only_what_failed(lanepaint: Command) -> None:
