@@ -29,9 +29,9 @@ _CALLED_OFF = [
     BulkActionStatus.FAILED,
 ]
 
-# The newest ones that are looked at: more than a person calls off between two looks. Each is a row of 1.5 MB with ten
+# The newest ones that are looked at, more than a person calls off in a while. Each is a row of 1.5 MB with ten
 # assets of ten thousand chunks, and every look reads them.
-_BACKFILLS = 10
+_BACKFILLS = 20
 # An older one has been seen by every sensor that is on.
 _RECENT = timedelta(days=14)
 
