@@ -61,8 +61,8 @@ INTERVAL_S = 60
 # - run (`run_retries` in dagster.yaml): once, only for a run whose process died. A step that failed is not rerun.
 # - automation: once, by the condition `_retry_once`; then it is quiet until an input changes, or, of a partition
 #   that was never made, until a person makes it.
-# The three multiply: a failing step is executed 1 x 1 x 2 = 2 times, one that kills its process 1 x 2 x 2 = 4 times. On a
-# cluster a step whose pod is lost is tried again by itself (`k8s_steps.LOST_PODS`), which multiplies once more.
+# The three multiply: a failing step is executed 1 x 1 x 2 = 2 times, one that kills its process 1 x 2 x 2 = 4 times.
+# On a cluster a step whose pod is lost is tried again by itself (`k8s_steps.LOST_PODS`), which multiplies once more.
 OP_RETRIES = 0
 RUN_RETRIES = 1
 AUTOMATION_RETRIES = 1

@@ -310,7 +310,7 @@ def test_a_report_is_known_by_what_a_reason_says_and_not_by_the_places_that_it_n
 
 
 def test_the_wording_of_a_reason_has_neither_paths_nor_numbers_nor_names_of_files_and_hosts() -> None:
-    reason = "OSError: [Errno 28] No space left on 'gpu-7.cluster.local' at 12:03: '/scratch/a b/x.mp4', C:\\x; try_again."
+    reason = "OSError: [Errno 28] No space left on 'gpu-7.cluster.local' at 12:03: '/data/a b/x.mp4', C:\\x; try_again."
     assert wording(reason) == "OSError No space left on at"
     assert wording(None) == ""
 
