@@ -13,13 +13,10 @@ import click
 
 from lanepaint_assets import __version__
 from lanepaint_assets.platform import Platform
-from lanepaint_assets.settings import load_settings
+from lanepaint_assets.settings import KEEP_HOURS, load_settings
 
 if TYPE_CHECKING:
     from lanepaint_assets.training.dataset_folder import CopyMode
-
-# A version that lost its name may still be read by a step that began before; no step takes a day.
-_KEEP_HOURS = 24.0
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -147,7 +144,7 @@ def status(chunks: str, stages: str, failed: bool, full: bool, limit: int, as_js
     from lanepaint_assets.commands import status_output
     from lanepaint_assets.commands.status import Wanted, gather
 
-    kept_for = timedelta(hours=_KEEP_HOURS)
+    kept_for = timedelta(hours=KEEP_HOURS)
     found = gather(load_settings(), Wanted(_names(chunks), _stages(stages), kept_for, full=full, failed_only=failed))
     if as_json:
         click.echo(status_output.as_json(found))
@@ -273,7 +270,7 @@ def import_(folder: Path, chunk: str, prompt: str | None) -> None:
 @click.option("--dry-run", is_flag=True, help="Tell what would be removed.")
 @click.option(
     "--keep-hours",
-    default=_KEEP_HOURS,
+    default=KEEP_HOURS,
     show_default=True,
     type=click.FloatRange(0.0),
     help="Keep versions written more recently; longer than your longest step.",

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 from lanepaint_assets.automation import LARGE_GPU, SMALL_GPU
 from lanepaint_assets.commands.status import Status, Wanted, gather
 from lanepaint_assets.partition_states import STATES
-from lanepaint_assets.settings import Settings
+from lanepaint_assets.settings import KEEP_HOURS, Settings
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +87,7 @@ def look(settings: Settings, instance: dg.DagsterInstance) -> Look:
     runs = {each.value: instance.get_runs_count(dg.RunsFilter(statuses=[each])) for each in RUN_STATUSES}
     queued = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])
     oldest = instance.get_run_records(queued, limit=1, order_by="create_timestamp", ascending=True)
-    # 24 hours: as `lanepaint gc` keeps versions by default.
-    status = gather(settings, Wanted((), (), timedelta(hours=24)))
+    status = gather(settings, Wanted((), (), timedelta(hours=KEEP_HOURS)), instance)
     return Look(
         status=status,
         runs=runs,

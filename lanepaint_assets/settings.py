@@ -23,6 +23,9 @@ PREFIX = "LANEPAINT_"
 # Read by the test suite and the shell targets, not by the platform.
 FOREIGN = {"LANEPAINT_POSTGRES_URL", "LANEPAINT_TEST_DATA"}
 
+# A version that lost its name may still be read by a step that began before; no step takes a day.
+KEEP_HOURS = 24.0
+
 # Names that the specification gives to settings (spec 5); where both are set, LANEPAINT_* wins.
 SPEC_NAMES = {
     "VP_QWEN_DEVICE": "qwen_device",

@@ -164,15 +164,20 @@ class Status:
         return UNFINISHED if is_behind or any(standing.is_unfinished for standing in standings) else WELL
 
 
-def gather(settings: Settings, wanted: Wanted) -> Status:
+def gather(settings: Settings, wanted: Wanted, instance: dagster.DagsterInstance | None = None) -> Status:
     """Look at everything that is asked for.
+
+    Args:
+        settings: whose store.
+        wanted: what of it.
+        instance: one that is open already; without it the one that other commands use is opened, where there is one.
 
     Raises:
         CommandError: a chunk is not registered, or there is no such stage.
         SettingsError: `DAGSTER_HOME` is no folder.
     """
     platform = Platform(settings)
-    instance, where = _existing_instance(settings)
+    instance, where = _existing_instance(settings) if instance is None else (instance, instance.root_directory)
     registered = platform.store.chunk_keys() if instance is None else registered_chunks(instance)
     keys = _chosen(wanted.chunks, registered)
     assets = {stage: STAGES[stage] for stage in _chosen_stages(wanted.stages)}
