@@ -35,6 +35,9 @@ ONE_GPU_BUDGET_GIB = 40.0
 LARGE_GPU_GIB = 100.0
 LARGE_GPU_SHARE = 0.92
 
+# What CUDA and its libraries take of a GPU beside everything that torch hands out: 0.70 on an H200.
+CONTEXT_GIB = 0.75
+
 # What must come free when a model leaves: the allocator rounds, and a few small tensors may be shared.
 FREED_SHARE = 0.95
 
@@ -113,8 +116,9 @@ class Residency:
 
     Args:
         device: a GPU, or the CPU, where nothing has to move and only the accounts are kept.
-        budget_gib: most memory that weights and working memory may take together; None for what `default_budget_gib`
-            says of a GPU, and for no limit on the CPU.
+        budget_gib: most memory that this process may take of the device: weights, working memory and CUDA's own. None
+            for what `default_budget_gib` says of a GPU, and for no limit on the CPU. On a GPU torch refuses to pass it,
+            so that work which needs more than it said runs out of memory there, and is tried again in tiles.
     """
 
     _all: ClassVar[dict[torch.device, Residency]] = {}
@@ -128,6 +132,7 @@ class Residency:
         self._resident: OrderedDict[str, Part[Any]] = OrderedDict()
         self._held: list[str] = []
         self._busy = threading.RLock()
+        self._is_enforced = False
 
     @classmethod
     def of(cls, device: torch.device, budget_gib: float | None = None) -> Residency:
@@ -145,6 +150,11 @@ class Residency:
             )
         return residency
 
+    def load_all(self) -> None:
+        """Read every part into host memory now; for parts whose making takes memory of the device, as drawing does."""
+        for part in self._parts.values():
+            _ = part.module
+
     @classmethod
     def forget_all(cls) -> None:
         """Drop every model of every device, as if the process were new; measurements begin so."""
@@ -153,6 +163,8 @@ class Residency:
             cls._all.clear()
         for residency in everywhere:
             residency.release(*residency._parts.values(), forget=True)
+            if residency._is_enforced:
+                torch.cuda.set_per_process_memory_fraction(1.0, residency.device)
 
     @classmethod
     def loaded_parts(cls) -> list[Part[Any]]:
@@ -162,10 +174,10 @@ class Residency:
 
     @property
     def budget_bytes(self) -> int | None:
-        """The budget in force; None on the CPU, unless it was given."""
-        if self._budget_gib is None and self.device.type == "cpu":
-            return None
-        return int((self._budget_gib or default_budget_gib(self.device)) * GIB)
+        """What the budget leaves to weights and working memory; None on the CPU, unless one was given."""
+        if self.device.type == "cpu":
+            return None if self._budget_gib is None else int(self._budget_gib * GIB)
+        return int(((self._budget_gib or default_budget_gib(self.device)) - CONTEXT_GIB) * GIB)
 
     @property
     def resident(self) -> tuple[str, ...]:
@@ -194,6 +206,7 @@ class Residency:
             StepError: the parts and their working memory are larger than the budget.
         """
         with self._busy:
+            self._enforce_budget()
             self._make_room(parts, working_bytes)
             self._give_back_unused(parts, working_bytes)
             for part in parts:
@@ -228,6 +241,15 @@ class Residency:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
+    def _enforce_budget(self) -> None:
+        """Have torch keep to the budget; here, since it starts CUDA, which a process that will fork must not do."""
+        budget = self.budget_bytes
+        if self._is_enforced or budget is None or self.device.type != "cuda":
+            return
+        total = torch.cuda.get_device_properties(self.device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(budget / total, 1.0), self.device)
+        self._is_enforced = True
+
     def _make_room(self, parts: tuple[Part[Any], ...], working_bytes: int) -> None:
         budget = self.budget_bytes
         if budget is None:
@@ -253,7 +275,7 @@ class Residency:
         if budget is None or self.device.type != "cuda":
             return
         entering = sum(part.bytes - part.bytes_on(self.device) for part in parts)
-        if entering and torch.cuda.memory_reserved(self.device) + entering + working_bytes > budget:
+        if torch.cuda.memory_reserved(self.device) + entering + working_bytes > budget:
             torch.cuda.empty_cache()
 
     def _send_away(self, part: Part[Any]) -> None:

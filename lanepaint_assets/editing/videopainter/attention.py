@@ -1,7 +1,7 @@
-"""Exact attention for CogVideoX blocks, through the dispatcher that diffusers' newer models use.
+"""Exact attention for CogVideoX blocks: by the fastest kernel, or through the dispatcher of diffusers' newer models.
 
-Called by `branch.py`, which gives its blocks this processor, and by `pipeline.py` around its denoising loop. Nothing
-here approximates: results equal the stock processor's within rounding. Approximations are settings of the engine.
+Called by `branch.py`, which gives its blocks this processor. Nothing here approximates: results equal the stock
+processor's within rounding. Approximations are settings of the engine; the choice of the kernel is `exact_kernel.py`'s.
 
 `set_attention_backend` has no effect on a stock CogVideoX: its processor calls torch's attention itself, while that
 method only reaches processors that carry `_attention_backend`. This one does.
@@ -9,24 +9,14 @@ method only reaches processors that carry `_attention_backend`. This one does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-# Fastest first on Hopper, at (2, 17776, 48, 64) in bfloat16 on an H200: cuDNN 17.9 ms, flash 24.2 ms. The others take
-# over where those two refuse: float32, older GPUs.
-GPU_BACKENDS = (
-    SDPBackend.CUDNN_ATTENTION,
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-)
+from lanepaint_assets.editing.videopainter.exact_kernel import exact_attention
 
 Rotary = tuple[Tensor, Tensor]
 
@@ -75,9 +65,12 @@ class CogVideoXAttention:
         if image_rotary_emb is not None:
             angles = _with_text(image_rotary_emb, text)
             query, key = _turned(query, angles), _turned(key, angles)
-        mixed = dispatch_attention_fn(
-            query, key, value, backend=self._attention_backend, parallel_config=self._parallel_config
-        )
+        if self._attention_backend is None and self._parallel_config is None:
+            mixed = exact_attention(query, key, value)
+        else:
+            mixed = dispatch_attention_fn(
+                query, key, value, backend=self._attention_backend, parallel_config=self._parallel_config
+            )
         # The output projection, then a dropout that inference skips.
         mixed = attn.to_out[1](attn.to_out[0](mixed.flatten(2)))
         return mixed[:, text:], mixed[:, :text]
@@ -89,16 +82,6 @@ def use_fast_attention(model: nn.Module) -> None:
         if isinstance(module, Attention):
             # Diffusers lists its own processors as the argument's type; any callable of their form will do.
             module.set_processor(CogVideoXAttention())  # type: ignore[arg-type]
-
-
-@contextmanager
-def fastest_exact_kernel(device: torch.device) -> Iterator[None]:
-    """Prefer `GPU_BACKENDS` in their order inside; blocks that are compiled inside keep the choice."""
-    if device.type != "cuda":
-        yield
-        return
-    with sdpa_kernel(list(GPU_BACKENDS), set_priority=True):
-        yield
 
 
 def _with_text(rotary: Rotary, text: int) -> Rotary:

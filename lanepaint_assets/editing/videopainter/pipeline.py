@@ -18,8 +18,8 @@ from diffusers.schedulers.scheduling_dpm_cogvideox import CogVideoXDPMScheduler
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lanepaint_assets.editing.videopainter.attention import fastest_exact_kernel
 from lanepaint_assets.editing.videopainter.branch import CONDITION, BranchCondition, BranchedTransformer
+from lanepaint_assets.editing.videopainter.exact_kernel import fastest_torch_kernel
 from lanepaint_assets.editing.videopainter.sampler import HostNoiseSampler
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ class WindowDenoiser(CogVideoXImageToVideoPipeline):
         )
         configure_bar: Any = self.set_progress_bar_config
         configure_bar(disable=None, leave=False, desc=label, unit="step")
-        with fastest_exact_kernel(device):
+        with fastest_torch_kernel(device):
             result = self(
                 # Looked at for its kind only: `prepare_latents` has the encoded first frame.
                 image=torch.zeros(1, 3, SPATIAL_RATIO * height, SPATIAL_RATIO * width),

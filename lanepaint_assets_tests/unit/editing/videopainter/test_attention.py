@@ -6,9 +6,8 @@ import pytest
 import torch
 from diffusers.models import attention_dispatch
 from diffusers.models.attention_processor import Attention, CogVideoXAttnProcessor2_0
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lanepaint_assets.editing.videopainter.attention import CogVideoXAttention, fastest_exact_kernel
+from lanepaint_assets.editing.videopainter.attention import CogVideoXAttention
 from lanepaint_assets_tests.tiny_models.cogvideox import tiny_architecture
 
 BATCH, TEXT, VIDEO, HEADS, WIDTH = 2, 5, 12, 3, 16
@@ -94,9 +93,3 @@ def test_the_backend_set_on_a_model_is_used_here_and_not_by_the_stock_processor(
         with torch.no_grad():
             model(torch.zeros(1, 2, 32, 12, 10), torch.zeros(1, 32, 32), torch.tensor([5]))
         assert len(used) == expected
-
-
-def test_off_a_gpu_the_choice_of_kernels_is_left_alone() -> None:
-    with sdpa_kernel([SDPBackend.MATH]), fastest_exact_kernel(torch.device("cpu")):
-        assert torch.backends.cuda.math_sdp_enabled()
-        assert not torch.backends.cuda.flash_sdp_enabled()
