@@ -1,8 +1,8 @@
 """How fast items are published to a bucket, against the plain `put` of gcsfs to the same server in the same run.
 
-The store does more: it hashes every file (SHA-256 for the manifest, CRC32C for the server), never shows half an item,
-and completes it with a list that only one writer can create. Three kinds of items: a folder of mask pictures, many
-small items with their manifest entries, and videos. Both sides get the same items from the same number of workers.
+The store does more: it hashes every file (SHA-256 for the manifest, CRC32C for the server, which compares it), and
+every writer has a folder of its own. Three kinds of items: folders of mask pictures, videos, and small items of two
+files. Both sides get the same items from the same number of workers.
 
 The server is the tests' own one as a process of its own, or the one that STORAGE_EMULATOR_HOST names; on this machine's
 loopback it answers at once, so processor time decides. `--latency-ms` has every request wait, as on a network.

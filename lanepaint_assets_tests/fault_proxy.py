@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
+
+from lanepaint_assets_tests.http_server import HttpHandler, HttpServer, running
 
 
 class Fault(Enum):
@@ -73,23 +74,16 @@ def read_only(request: Request) -> Fault | None:
     return Fault.FORBIDDEN if request.writes else None
 
 
-class FaultProxy(ThreadingHTTPServer):
+class FaultProxy(HttpServer):
     """In front of the server at an address; counts what it has done in `injected`."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, server: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.target = urlsplit(server).netloc
         self.plan: Plan = lambda request: None
         self.injected: Counter[Fault] = Counter()
         self.requests = 0
         self._lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def fault_of(self, method: str, path: str, size: int) -> Fault | None:
         with self._lock:
@@ -107,19 +101,13 @@ class FaultProxy(ThreadingHTTPServer):
         """A connection that was reset is what this is for."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(HttpHandler):
     server: FaultProxy
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         self._pass_on()
 
     do_POST = do_PUT = do_DELETE = do_GET
-
-    def log_message(self, *_: object) -> None:
-        pass
 
     def _pass_on(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
@@ -185,12 +173,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def running_fault_proxy(server: str) -> Iterator[FaultProxy]:
     """A proxy before the server at an address; it does no harm until it is given a plan."""
-    proxy = FaultProxy(server)
-    thread = threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with running(FaultProxy(server)) as proxy:
         yield proxy
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
-        thread.join()

@@ -23,10 +23,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.parser import BytesHeaderParser
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import cached_property
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import google_crc32c
+
+from lanepaint_assets_tests.http_server import HttpHandler, HttpServer, running
 
 _OBJECTS = re.compile(r"/storage/v1/b/([^/]+)/o")
 _OBJECT = re.compile(r"(?:/download)?/storage/v1/b/([^/]+)/o/([^/]+)")
@@ -58,11 +60,11 @@ class StoredObject:
     generation: int
     created: datetime
 
-    @property
+    @cached_property
     def md5(self) -> str:
         return base64.b64encode(hashlib.md5(self.content).digest()).decode()
 
-    @property
+    @cached_property
     def crc32c(self) -> str:
         return base64.b64encode(google_crc32c.Checksum(self.content).digest()).decode()
 
@@ -146,29 +148,20 @@ class Bucket:
             self.after_change(name)
 
 
-class GcsServer(ThreadingHTTPServer):
+class GcsServer(HttpServer):
     """One bucket at `url`."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, bucket: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.bucket = Bucket(bucket)
         self.requests = 0
         self.latency_s = 0.0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        # The real server does; the emulator of PyPI does not.
+        self.tells_generation = True
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(HttpHandler):
     server: GcsServer
-    protocol_version = "HTTP/1.1"
-    # Headers and body in one packet: otherwise every answer waits for the client's delayed acknowledgement.
-    wbufsize = -1
-    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         self._answer(self._get)
@@ -182,9 +175,6 @@ class _Handler(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         self._answer(self._delete)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
     def _answer(self, method) -> None:
         self.server.requests += 1
         address = urlsplit(self.path)
@@ -194,7 +184,8 @@ class _Handler(BaseHTTPRequestHandler):
         if len(self.body) < length:
             self.close_connection = True  # the client went away in the middle: nothing of it counts
             return
-        time.sleep(self.server.latency_s)
+        if self.server.latency_s:
+            time.sleep(self.server.latency_s)
         try:
             method()
         except Refused as refused:
@@ -248,7 +239,8 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Refused(416, "Requested range not satisfiable")
             headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
             content, status = content[first : last + 1], 206
-        headers["X-Goog-Generation"] = str(found.generation)
+        if self.server.tells_generation:
+            headers["X-Goog-Generation"] = str(found.generation)
         headers["X-Goog-Hash"] = f"crc32c={found.crc32c},md5={found.md5}"
         self._send(status, content, found.content_type, headers)
 
@@ -375,15 +367,8 @@ def _payload(part: bytes) -> tuple[bytes, bytes]:
 @contextmanager
 def running_gcs_server(bucket: str) -> Iterator[GcsServer]:
     """A server in this process, with an empty bucket."""
-    server = GcsServer(bucket)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with running(GcsServer(bucket)) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 if __name__ == "__main__":
@@ -392,7 +377,7 @@ if __name__ == "__main__":
     parser.add_argument("--latency-ms", type=int, default=0, help="wait before each answer")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    with running_gcs_server(chosen.bucket) as running:
-        running.latency_s = chosen.latency_ms / 1000
-        print(running.url, flush=True)
+    with running_gcs_server(chosen.bucket) as started:
+        started.latency_s = chosen.latency_ms / 1000
+        print(started.url, flush=True)
         signal.pause()

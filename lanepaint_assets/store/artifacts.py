@@ -29,6 +29,7 @@ from lanepaint_assets.store.layout import (
     manifest_path,
 )
 from lanepaint_assets.store.manifest import FileRecord, ItemRow, Manifest
+from lanepaint_assets.store.merging import turns_at
 from lanepaint_assets.store.publishing import LocalPublisher, ObjectPublisher, listed_sizes
 from lanepaint_assets.store.replace import LOCAL_PROTOCOLS, MEMORY_PROTOCOL, LocalFile, atomic_file
 
@@ -67,6 +68,8 @@ class ArtifactStore:
     def merge(self, asset: str, chunk: str, rows: Sequence[ItemRow]) -> Manifest:
         """Add a writer's own rows to the manifest in one atomic step (rule: `manifest.surviving_row`).
 
+        Rows that other threads of the process bring at the same time are added in the same step.
+
         Returns:
             The manifest after the step, other writers' rows included.
 
@@ -74,22 +77,27 @@ class ArtifactStore:
             StoreError: the manifest cannot be read, or its file system cannot replace it atomically.
         """
         path = self.root / manifest_path(asset, chunk)
-        merged = Manifest(asset=asset, chunk=chunk)
 
-        def change(current: bytes | None) -> bytes:
-            nonlocal merged
-            merged = _parsed_manifest(path, current, asset, chunk).merged(rows)
-            return merged.model_dump_json(indent=1).encode()
+        def write(together: Sequence[ItemRow]) -> Manifest:
+            merged = Manifest(asset=asset, chunk=chunk)
 
-        atomic_file(path).update(change)
-        return merged
+            def change(current: bytes | None) -> bytes:
+                nonlocal merged
+                merged = _parsed_manifest(path, current, asset, chunk).merged(together)
+                return merged.model_dump_json(indent=1).encode()
+
+            atomic_file(path).update(change)
+            return merged
+
+        return turns_at(path).merge(rows, write)
 
     def publish(
         self, asset: str, chunk: str, item_key: str, fingerprint: str, staged: Path
     ) -> tuple[str, tuple[FileRecord, ...]]:
-        """Copy a finished local folder to the item's immutable folder, all of it or nothing.
+        """Copy a finished local folder to an immutable folder of the item, which counts once a row names it (`merge`).
 
-        Where a complete copy is there already, that one stays and its files are returned: the first published wins.
+        On a local disk, an item of that fingerprint that is there already stays, and its files are returned. On object
+        stores each call makes a folder of its own, and `merge` keeps the row that came first.
 
         Returns:
             The folder relative to the root, and every file in it.

@@ -9,22 +9,31 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from lanepaint_assets.clips.records import CHUNK_KEY
 from lanepaint_assets.store.artifacts import ArtifactStore
-from lanepaint_assets.store.layout import AREAS, FILES_MARKER, area, manifest_path
-from lanepaint_assets.store.publishing import written_at
+from lanepaint_assets.store.layout import AREAS, ATTEMPT_DIGITS, area, asset_folder, manifest_path
+from lanepaint_assets.store.publishing import listed_files, written_at
 from lanepaint_assets.store.replace import LOCAL_PROTOCOLS, LocalFile
 
-# An item's folder is named by its fingerprint; a local writer's unfinished one hides beside it.
+# An item's folder is named by its fingerprint; a local writer's unfinished one hides beside it. On object stores every
+# writer's own one lies below it: of two that made the same item, only one is named.
 _VERSION: Final = re.compile(r"[0-9a-f]{64}")
+_ATTEMPT: Final = re.compile(rf"[0-9a-f]{{{ATTEMPT_DIGITS}}}")
 _UNFINISHED: Final = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]+(\.damaged)?\.partial")
+
+# Partitions that are looked at at a time. A bucket takes two to four requests for each, one after the other: 3000 of
+# them last five minutes otherwise.
+_LISTINGS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class StoredVersion:
 def stored_versions(
     store: ArtifactStore, assets: Iterable[str] = AREAS, chunks: Collection[str] | None = None
 ) -> Iterator[StoredVersion]:
-    """Every version of every item below the root, partition by partition; one listing each.
+    """Every version of every item below the root, partition by partition; one listing each, made little ahead.
 
     Args:
         store: where to look.
@@ -61,9 +70,16 @@ def stored_versions(
         chunks: of these partitions only; None for all that have anything in the store.
     """
     for asset in assets:
-        for chunk in _partitions(store, asset):
-            if chunks is None or chunk in chunks:
-                yield from _versions_of(store, asset, chunk)
+        folders = _folders(store, asset) if chunks is None else chunks
+        keys = iter(sorted(filter(CHUNK_KEY.fullmatch, folders)))  # what else people put there is not the store's
+        pool = ThreadPoolExecutor(_LISTINGS, thread_name_prefix="lanepaint-listing")
+        try:
+            under_way = deque(pool.submit(_versions_of, store, asset, key) for key in islice(keys, _LISTINGS))
+            while under_way:
+                yield from under_way.popleft().result()
+                under_way.extend(pool.submit(_versions_of, store, asset, key) for key in islice(keys, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)  # who asked may have seen enough
 
 
 def collectable(versions: Iterable[StoredVersion], before: datetime) -> list[StoredVersion]:
@@ -78,21 +94,21 @@ def collectable(versions: Iterable[StoredVersion], before: datetime) -> list[Sto
 def collect(store: ArtifactStore, version: StoredVersion) -> bool:
     """Remove a version, unless the manifest names it again.
 
-    Where a run goes back to what the version was made from at this very moment, it may find the folder complete and
-    then lose it; its row's files are then missing, which the next run notices and mends.
+    On a local disk, a run that goes back to what the version was made from at this very moment may find the folder
+    complete and then lose it; its row's files are then missing, which the next run notices and mends.
 
     Returns:
         Whether it was removed.
     """
-    if store.root.protocol in LOCAL_PROTOCOLS:
+    if _is_local(store):
         return _collect_locally(store, version)
     if version.folder in _named(store, version.asset, version.chunk):
         return False
-    filesystem, folder = store.root.fs, (store.root / version.folder).path
-    # First the list that completes the item: what is left of it is then no item any more.
-    for path in (f"{folder}/{FILES_MARKER}", folder):
+    # What it consists of is looked up again, so that a version whose folder holds others never takes them along.
+    doomed = _files_by_version(store, version.asset, version.chunk, below=version.folder)[version.folder]
+    if doomed:
         with suppress(FileNotFoundError):
-            filesystem.rm(path, recursive=True)
+            store.root.fs.rm([path for path, _ in doomed])
     return True
 
 
@@ -112,55 +128,80 @@ def _collect_locally(store: ArtifactStore, version: StoredVersion) -> bool:
     return True
 
 
-def _partitions(store: ArtifactStore, asset: str) -> list[str]:
-    """Keys of an asset's partitions that have anything in the store."""
+def _is_local(store: ArtifactStore) -> bool:
+    return store.root.protocol in LOCAL_PROTOCOLS
+
+
+def _folders(store: ArtifactStore, asset: str) -> list[str]:
+    """Folders in the area of an asset, in one listing; a partition of any of the area's assets has one."""
     base = store.root / "outputs" / area(asset)
-    if not base.is_dir():
+    try:
+        entries = base.fs.ls(base.path, detail=True)
+    except FileNotFoundError:
         return []
-    return sorted(folder.name for folder in base.iterdir() if (folder / asset).is_dir())
+    return [entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory"]
 
 
-def _versions_of(store: ArtifactStore, asset: str, chunk: str) -> Iterator[StoredVersion]:
-    base = store.root / "outputs" / area(asset) / chunk / asset
+def _versions_of(store: ArtifactStore, asset: str, chunk: str) -> list[StoredVersion]:
+    found = _files_by_version(store, asset, chunk, below=asset_folder(asset, chunk))
+    if not found:
+        return []
     named = _named(store, asset, chunk)
-    found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    base.fs.invalidate_cache(base.path)
-    for path, info in base.fs.find(base.path, detail=True).items():
-        version = _version_folder(path.removeprefix(base.path).strip("/"))
-        if version is not None:
-            found[version].append(info)
-    root = f"outputs/{area(asset)}/{chunk}/{asset}"
-    manifest = store.root / manifest_path(asset, chunk)
-    # One that is not there yet names nothing, and never did.
-    renamed = [written_at(manifest.fs.info(manifest.path))] if manifest.exists() else []
-    for version, files in sorted(found.items()):
-        folder = f"{root}/{version}"
-        is_named = folder in named
-        yield StoredVersion(
+    renamed = [] if named.issuperset(found) else _written_manifest(store, asset, chunk)
+    return [
+        StoredVersion(
             asset=asset,
             chunk=chunk,
             folder=folder,
-            size=sum(int(info["size"]) for info in files),
+            size=sum(int(info["size"]) for _, info in files),
             files=len(files),
-            changed=max([written_at(info) for info in files] + ([] if is_named else renamed)),
-            is_named=is_named,
+            changed=max([written_at(info) for _, info in files] + ([] if folder in named else renamed)),
+            is_named=folder in named,
         )
+        for folder, files in sorted(found.items())
+    ]
 
 
-def _version_folder(path: str) -> str | None:
+def _files_by_version(
+    store: ArtifactStore, asset: str, chunk: str, *, below: str
+) -> defaultdict[str, list[tuple[str, dict[str, Any]]]]:
+    """Path and facts of the files of every version below a folder of a partition, by the version's folder."""
+    found: defaultdict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
+    root, items = asset_folder(asset, chunk), (store.root / asset_folder(asset, chunk)).path
+    for path, info in listed_files(store.root / below).items():
+        version = _version_folder(store, path.removeprefix(items).strip("/").split("/"))
+        if version is not None:
+            found[f"{root}/{version}"].append((path, info))
+    return found
+
+
+def _version_folder(store: ArtifactStore, parts: Sequence[str]) -> str | None:
     """The part of a file's path that ends with its version's folder; None for a file that belongs to no version."""
-    parts = path.split("/")
     for depth, part in enumerate(parts[:-1], start=1):
-        if _VERSION.fullmatch(part) or _UNFINISHED.fullmatch(part):
+        if _UNFINISHED.fullmatch(part):
             return "/".join(parts[:depth])
+        if _VERSION.fullmatch(part):
+            has_attempt = not _is_local(store) and depth < len(parts) - 1 and _ATTEMPT.fullmatch(parts[depth])
+            return "/".join(parts[: depth + 1 if has_attempt else depth])
     return None
 
 
 def _named(store: ArtifactStore, asset: str, chunk: str) -> set[str]:
-    """Version folders that the manifest's rows name; on object stores their files lie one folder deeper."""
+    """Version folders that the manifest's rows name."""
+    root = asset_folder(asset, chunk)
     named = set()
     for row in store.manifest(asset, chunk).rows.values():
-        version = None if row.folder is None else _version_folder(f"{row.folder}/file")
+        inside = (row.folder or "").removeprefix(f"{root}/")
+        version = _version_folder(store, [*inside.split("/"), "file"])
         if version is not None:
-            named.add(version)
+            named.add(f"{root}/{version}")
     return named
+
+
+def _written_manifest(store: ArtifactStore, asset: str, chunk: str) -> list[datetime]:
+    """When the manifest was written; nothing for one that is not there: it names nothing, and never did."""
+    path = (store.root / manifest_path(asset, chunk)).path
+    try:
+        return [written_at(store.root.fs.info(path))]
+    except FileNotFoundError:
+        return []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from upath import UPath
 
 from lanepaint_assets.store.errors import StoreError
+from lanepaint_assets.store.gcs_requests import ANSWER_S, CONNECT_S, HttpSender
 from lanepaint_assets.store.gcs_uploads import (
     FIRST_WAIT_S,
     GIVE_UP_AFTER_S,
@@ -36,10 +37,6 @@ GCS_PROTOCOLS: Final = frozenset({"gs", "gcs"})
 _SCOPE: Final = "https://www.googleapis.com/auth/devstorage.read_write"
 
 _SERVICE: Final = "https://storage.googleapis.com"
-
-CONNECT_S: Final = 15.0
-# Of one request. The longest is a part of 8 MiB; slower than 70 kB/s is no connection.
-ANSWER_S: Final = 120.0
 
 
 class GcsBlob(Protocol):
@@ -228,27 +225,18 @@ def _connected(endpoint: str | None, project: str | None, anonymous: bool) -> _C
 
 def _sender(credentials: Any) -> Send:
     import certifi
-    import urllib3
     from google.auth.exceptions import GoogleAuthError
-    from google.auth.transport.urllib3 import AuthorizedHttp
+    from google.auth.transport.requests import Request
 
-    pool = urllib3.PoolManager(maxsize=THREADS, ca_certs=certifi.where())
-    http = AuthorizedHttp(credentials, http=pool)
-    timeout = urllib3.Timeout(connect=CONNECT_S, read=ANSWER_S)
+    http = HttpSender(credentials, Request(), certifi.where())
 
-    def send(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def send(method: str, url: str, body: Sequence[bytes], headers: Mapping[str, str]) -> Answer:
         try:
-            # 308 is no redirection here, and what is repeated is decided by the caller.
-            answer: Answer = http.urlopen(
-                method, url, body=body, headers=dict(headers), timeout=timeout, retries=False, redirect=False
-            )
-        except urllib3.exceptions.HTTPError as error:
-            raise ConnectionError(f"{type(error).__name__}: {error}") from error
+            return http.send(method, url, body, headers)
         except GoogleAuthError as error:
             if error.retryable:
                 raise ConnectionError(str(error)) from error
             raise StoreError(f"no credentials for {url.partition('?')[0]}: {error}") from error
-        return answer
 
     return send
 

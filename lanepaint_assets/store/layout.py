@@ -33,7 +33,10 @@ CHUNK_ROW: Final = "_chunk"
 """Key of the row that holds files spanning a chunk's items, such as train.csv and the HTML report."""
 
 FILES_MARKER: Final = "_files.json"
-"""Name of the list that completes an item's folder; no item may have a file of this name."""
+"""Name of the list that completes an item's folder on a local disk; no item may have a file of this name."""
+
+ATTEMPT_DIGITS: Final = 16
+"""Hex digits that name a writer's own folder below an item's on object stores; random, so that no two are the same."""
 
 # No leading dot: dot names are the store's own partial folders and lock files. 200 leaves room below the 255 bytes that
 # file systems allow for a name.

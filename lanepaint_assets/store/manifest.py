@@ -97,20 +97,6 @@ class Manifest(BaseModel):
         return Manifest(asset=self.asset, chunk=self.chunk, rows=dict(sorted(rows.items())))
 
 
-class PublishedFiles(BaseModel):
-    """Content of `_files.json`, the list that completes an item's folder.
-
-    Attributes:
-        folder: the folder of the files below the one that holds this list; "" where they lie beside it.
-        files: every file of the item, sorted by name.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    folder: str = ""
-    files: tuple[FileRecord, ...]
-
-
 def surviving_row(current: ItemRow | None, own: ItemRow) -> ItemRow:
     """Decide between the row in the manifest and the one that a run brings (ARCHITECTURE, "The store").
 

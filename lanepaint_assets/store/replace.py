@@ -1,7 +1,7 @@
 """Changing one small shared file in a single atomic step, on every file system that the store supports.
 
-Called by `artifacts.py` for manifests, chunk memberships and the lists that complete items. A file system that cannot
-give this guarantee does not belong here: it is refused, never approximated.
+Called by `artifacts.py` for manifests and chunk memberships, and by whoever keeps another small file in the store. A
+file system that cannot give this guarantee does not belong here: it is refused, never approximated.
 """
 
 from __future__ import annotations
@@ -53,12 +53,11 @@ class AtomicFile(Protocol):
         """The complete content of some moment; None where there is no such file."""
         ...
 
-    def update(self, change: Change, *, likely_new: bool = False) -> bytes:
+    def update(self, change: Change) -> bytes:
         """Replace the content by `change(content)`; no other writer's update falls between the two.
 
         Args:
             change: see `Change`.
-            likely_new: a hint that there is no such file, which saves asking a distant store for it.
 
         Returns:
             The content after the update.
@@ -99,7 +98,7 @@ class LocalFile:
         except FileNotFoundError:
             return None
 
-    def update(self, change: Change, *, likely_new: bool = False) -> bytes:  # noqa: ARG002
+    def update(self, change: Change) -> bytes:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.locked():
             old = self.read()
@@ -166,7 +165,7 @@ class MemoryFile:
             except FileNotFoundError:
                 return None
 
-    def update(self, change: Change, *, likely_new: bool = False) -> bytes:  # noqa: ARG002
+    def update(self, change: Change) -> bytes:
         with _MEMORY_LOCK:
             old = self.read()
             new = change(old)
@@ -195,11 +194,9 @@ class GcsFile:
 
         return self._retried(attempt)
 
-    def update(self, change: Change, *, likely_new: bool = False) -> bytes:
-        guesses = iter([(None, 0)] if likely_new else [])
-
+    def update(self, change: Change) -> bytes:
         def attempt() -> bytes:
-            old, generation = next(guesses, None) or self._with_generation()
+            old, generation = self._with_generation()
             new = change(old)
             if new != old:
                 # A lost answer makes the client repeat the upload and see its own write as a lost race; the next
@@ -216,13 +213,17 @@ class GcsFile:
         return self._retried(attempt)
 
     def _with_generation(self) -> tuple[bytes | None, int]:
-        retry = self.connection.retry
-        blob = self.connection.bucket.get_blob(self.name, retry=retry)
-        if blob is None or blob.generation is None:
-            return None, 0
+        retry, bucket = self.connection.retry, self.connection.bucket
+        blob = bucket.blob(self.name)
         try:
-            # Content and generation come from two requests: the condition makes sure that they belong together.
-            return blob.download_as_bytes(if_generation_match=blob.generation, retry=retry), blob.generation
+            content = blob.download_as_bytes(retry=retry)
+            if blob.generation is not None:
+                return content, blob.generation
+            # Some emulators do not say it with the content: the condition makes sure that the two belong together.
+            named = bucket.get_blob(self.name, retry=retry)
+            if named is None or named.generation is None:
+                return None, 0
+            return named.download_as_bytes(if_generation_match=named.generation, retry=retry), named.generation
         except self.connection.errors.not_found:
             return None, 0
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lanepaint_assets.store import gcs_client, gcs_uploads
+from lanepaint_assets.store import gcs_client, gcs_requests, gcs_uploads
 from lanepaint_assets.store.artifacts import ArtifactStore
 from lanepaint_assets.store.errors import StoreError
 from lanepaint_assets.store.fingerprint import fingerprint
@@ -73,7 +73,8 @@ def proxy(server: GcsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultP
     sleep = asyncio.sleep
     for module in (gcs_uploads, gcs_client):
         monkeypatch.setattr(module, "FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(gcs_client, "ANSWER_S", 5.0)
+    monkeypatch.setattr(gcs_requests, "ANSWER_S", 5.0)
+    monkeypatch.setattr(gcs_uploads, "_PART_BYTES", 4 << 20)  # several of a file
     shorter = SimpleNamespace(sleep=lambda seconds: sleep(seconds / 100))
     monkeypatch.setattr(importlib.import_module("gcsfs.retry"), "asyncio", shorter)
     with running_fault_proxy(server.url) as proxy:
@@ -132,7 +133,7 @@ def test_over_two_hundred_faults_no_manifest_names_a_missing_or_different_file(
 def test_a_run_succeeds_where_one_call_in_twenty_answers_503(server: GcsServer, proxy: FaultProxy) -> None:
     watcher = Watcher(server)
     proxy.plan = share_of(0.05, (Fault.UNAVAILABLE,), seed=5)
-    outcome = _run(f"gs://{BUCKET}/study", "run", 12)
+    outcome = _run(f"gs://{BUCKET}/study", "run", 24)
     assert outcome.complete
     assert outcome.failed == ()
     assert proxy.injected[Fault.UNAVAILABLE] >= 3

@@ -17,6 +17,13 @@ def local_store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(str(tmp_path / "store"))
 
 
+@pytest.fixture(params=["memory", "gs"])
+def object_store(request: pytest.FixtureRequest) -> ArtifactStore:
+    if request.param == "memory":
+        return ArtifactStore(f"memory://{uuid.uuid4().hex}")
+    return ArtifactStore(request.getfixturevalue("gcs_folder"))
+
+
 @pytest.fixture
 def staged(tmp_path: Path) -> Callable[..., Path]:
     """Write a folder as `compute` would."""

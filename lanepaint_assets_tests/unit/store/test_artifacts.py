@@ -19,6 +19,7 @@ from lanepaint_assets.clips.records import ChunkMembership, ClipRef
 from lanepaint_assets.store.artifacts import ArtifactStore
 from lanepaint_assets.store.errors import StoreError
 from lanepaint_assets.store.manifest import FileRecord, ItemRow
+from lanepaint_assets_tests.gcs_server import GcsServer
 from lanepaint_assets_tests.unit.store.conftest import fp
 
 Staged = Callable[..., Path]
@@ -47,14 +48,35 @@ def test_a_published_item_reads_back_with_its_sizes_and_digests(store: ArtifactS
         assert path.read_text() == "first"
 
 
-def test_the_first_published_folder_stays(store: ArtifactStore, staged: Staged) -> None:
-    first = _published(store, staged(a="first"))
-    second = _published(store, staged(a="other bytes", b="more"))
+def _merged(store: ArtifactStore, row: ItemRow) -> ItemRow:
+    return store.merge("road_masks", "chunk_0001", [row]).rows[row.key]
+
+
+def test_the_first_published_folder_of_a_disk_stays(local_store: ArtifactStore, staged: Staged) -> None:
+    first = _published(local_store, staged(a="first"))
+    second = _published(local_store, staged(a="other bytes", b="more"))
     assert second == first
-    assert store.read_bytes(second, "masks/a.txt") == b"first"
+    assert local_store.read_bytes(second, "masks/a.txt") == b"first"
 
 
-def test_of_many_writers_at_once_one_folder_remains_and_all_are_told_its_files(
+def test_on_object_stores_every_writer_has_a_folder_and_the_first_row_stays(
+    object_store: ArtifactStore, staged: Staged
+) -> None:
+    first = _published(object_store, staged(a="first"))
+    second = _published(object_store, staged(a="other bytes", b="more"))
+    assert second.folder != first.folder
+    assert _merged(object_store, first) == _merged(object_store, second) == first
+    assert object_store.read_bytes(first, "masks/a.txt") == b"first"
+
+
+def test_publishing_to_a_bucket_takes_a_request_a_file(gcs_folder: str, gcs_server: GcsServer, staged: Staged) -> None:
+    store = ArtifactStore(gcs_folder)
+    before = gcs_server.requests
+    _published(store, staged(a="first", b="second", c="third"))
+    assert gcs_server.requests - before == 3
+
+
+def test_of_many_writers_at_once_one_row_remains_and_names_one_writers_files(
     store: ArtifactStore, staged: Staged
 ) -> None:
     folders = [staged(a=f"writer {number}", b=f"writer {number}") for number in range(6)]
@@ -62,14 +84,13 @@ def test_of_many_writers_at_once_one_folder_remains_and_all_are_told_its_files(
 
     def write(folder: Path) -> ItemRow:
         barrier.wait()
-        return _published(store, folder)
+        return _merged(store, _published(store, folder))
 
     with ThreadPoolExecutor(6) as pool:
         rows = list(pool.map(write, folders))
     assert all(row == rows[0] for row in rows)
     assert store.read_bytes(rows[0], "masks/a.txt") == store.read_bytes(rows[0], "masks/b.txt")
-    found = [name for name in store.root.fs.find(store.root.path) if name.endswith(".txt")]
-    assert len(found) == 2
+    assert store.keys_with_lost_files("road_masks", "chunk_0001", rows[:1]) == set()
 
 
 def test_a_folder_that_lost_a_file_is_published_again(store: ArtifactStore, staged: Staged) -> None:
@@ -119,21 +140,6 @@ def test_partial_folders_of_killed_writers_go_after_a_day(local_store: ArtifactS
     _published(local_store, staged(a="first"))
     assert not old.exists()
     assert young.exists()
-
-
-def test_what_killed_writers_uploaded_goes_after_a_day(
-    staged: Staged, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    store = ArtifactStore(f"memory://{request.node.name}")
-    folder = store.root / "outputs/sam2/chunk_0001/road_masks/clip.front" / fp()
-    store.root.fs.pipe_file((folder / "0000" / "a.txt").path, b"half")
-    _published(store, staged(a="first"))
-    assert (folder / "0000" / "a.txt").exists()
-    (folder / "_files.json").unlink()
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 90_000)
-    _published(store, staged(a="first"))
-    assert not (folder / "0000" / "a.txt").exists()
 
 
 def test_a_link_and_the_stores_own_file_name_are_refused(store: ArtifactStore, staged: Staged) -> None:

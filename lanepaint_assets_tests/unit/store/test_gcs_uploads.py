@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import google_crc32c
 import pytest
 
+from lanepaint_assets.store import gcs_uploads
 from lanepaint_assets.store.errors import StoreError
 from lanepaint_assets.store.gcs_uploads import Answer, Budget, GcsUploads
 
@@ -57,20 +59,20 @@ def test_what_all_threads_hold_of_files_stays_within_the_budget(pool: ThreadPool
     for number in range(24):
         (tmp_path / f"{number}").write_bytes(b"x" * 200_000)
 
-    def send(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Told:
+    def send(method: str, url: str, body: Sequence[bytes], headers: Mapping[str, str]) -> Told:
         nonlocal held, most
         with lock:
-            held += len(body)
+            held += sum(map(len, body))
             most = max(most, held)
         time.sleep(0.01)
         with lock:
-            held -= len(body)
+            held -= sum(map(len, body))
         return _stored(b"x" * 200_000)
 
     uploads = _uploads(pool, send, memory=1_000_000)
     assert len(uploads.upload([(tmp_path / f"{number}", f"{number}") for number in range(24)])) == 24
-    # A body and the file that it was made from: two of them at a time, of eight threads.
-    assert 200_000 < most < 500_000
+    # Two of them at a time, of eight threads, since a body is a second copy of its file.
+    assert 200_000 < most < 410_000
 
 
 def test_an_upload_that_the_server_stored_differently_is_never_taken_for_good(
@@ -81,11 +83,18 @@ def test_an_upload_that_the_server_stored_differently_is_never_taken_for_good(
         _uploads(pool, lambda *_: _stored(b"CONTENT")).upload([(tmp_path / "file", "file")])
 
 
+def test_an_answer_that_nobody_can_read_is_no_success(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    answers = iter([Told(200, b'{"size": "7", "crc'), Told(200, b"[]"), _stored(b"content")])
+    (uploaded,) = _uploads(pool, lambda *_: next(answers)).upload([(tmp_path / "file", "file")])
+    assert uploaded.size == 7
+
+
 def test_after_a_failure_files_that_have_not_begun_never_do(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     asked: list[str] = []
 
-    def send(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Told:
+    def send(method: str, url: str, body: Sequence[bytes], headers: Mapping[str, str]) -> Told:
         asked.append(url)
         time.sleep(0.02)
         return Told(403, b'{"error": {"message": "no"}}')
@@ -93,3 +102,33 @@ def test_after_a_failure_files_that_have_not_begun_never_do(pool: ThreadPoolExec
     with pytest.raises(StoreError, match="may not be written: 403 no"):
         _uploads(pool, send).upload([(tmp_path / "file", f"{number}") for number in range(100)])
     assert len(asked) < 50
+
+
+def test_of_a_file_in_parts_the_server_is_told_the_checksum_of_all_bytes_wherever_a_part_was_cut(
+    pool: ThreadPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gcs_uploads, "_ONE_REQUEST_BYTES", 100)
+    monkeypatch.setattr(gcs_uploads, "_PART_BYTES", 300)
+    content = bytes(range(250)) * 4
+    (tmp_path / "file").write_bytes(content)
+    received, hashes = bytearray(), []
+
+    def send(method: str, url: str, body: Sequence[bytes], headers: Mapping[str, str]) -> Told:
+        if method == "POST":
+            return Told(200, headers={"Location": "http://host/session"})
+        first, last = headers["Content-Range"].removeprefix("bytes ").partition("/")[0].split("-")
+        part = b"".join(body)
+        assert part == content[int(first) : int(last) + 1]
+        # The server keeps two thirds of every part.
+        received[int(first) :] = part if len(part) < 20 else part[: len(part) * 2 // 3]
+        if "X-Goog-Hash" in headers:
+            hashes.append(headers["X-Goog-Hash"])
+        if len(received) < len(content):
+            return Told(308, headers={"Range": f"bytes=0-{len(received) - 1}"})
+        return _stored(bytes(received))
+
+    (uploaded,) = _uploads(pool, send).upload([(tmp_path / "file", "file")])
+    assert bytes(received) == content
+    assert uploaded.sha256 == hashlib.sha256(content).hexdigest()
+    crc32c = base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
+    assert set(hashes) == {f"crc32c={crc32c}"}

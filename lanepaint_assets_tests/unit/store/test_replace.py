@@ -126,9 +126,19 @@ def test_only_one_of_two_creators_on_gs_creates(gcs_server: GcsServer, gcs_folde
     assert own.read() == b"theirs"
 
 
+def test_a_replacement_on_gs_takes_two_requests(gcs_server: GcsServer, gcs_folder: str) -> None:
+    file = _gcs_file(gcs_folder)
+    file.update(_append("a"))
+    before = gcs_server.requests
+    assert file.update(_append("b")) == b"ab"
+    assert gcs_server.requests - before == 2
+
+
 def test_content_on_gs_that_another_writer_replaces_while_it_is_read_is_read_again(
-    gcs_folder: str, monkeypatch: pytest.MonkeyPatch
+    gcs_server: GcsServer, gcs_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Of a server that does not say the generation with the content: the two come from two requests.
+    monkeypatch.setattr(gcs_server, "tells_generation", False)
     other, own = _gcs_file(gcs_folder), _gcs_file(gcs_folder)
     other.update(_append("a"))
     original = own.connection.bucket.get_blob
