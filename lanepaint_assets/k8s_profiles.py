@@ -93,6 +93,8 @@ PROFILES: Mapping[str, StepProfile] = {
     "training": StepProfile(cpu=10, memory_gib=80, shm_gib=8, scratch_gib=60, hours=24),
     # Qwen2.5-VL alone: 15.7 GiB of GPU memory, 16 GB of weights that are read once.
     "qwen": StepProfile(cpu=8, memory_gib=48, shm_gib=4, scratch_gib=40, hours=24),
+    # Observations: listings, headers of weights, small files.
+    "observation": StepProfile(cpu=1, memory_gib=2, shm_gib=0, scratch_gib=5, hours=1),
     # Alpamayo: 22 GB of weights in bf16. The specification counts 24 GB of GPU memory and a minute a clip.
     "alpamayo": StepProfile(cpu=8, memory_gib=64, shm_gib=4, scratch_gib=60, hours=24),
 }
@@ -128,10 +130,19 @@ _GPU_PROFILES: Mapping[str, str] = {
     "video_quality": "qwen",
 }
 
-# A step's Job is kept so long after its end, for a look at its events; its log is in the bucket.
-_KEPT_S = 6 * 3600
-# After its grace period a step still enters an item and tells the database. Spot nodes give 15 s in all.
+# A step's Job is kept so long after its end, for a look at its events, which Kubernetes keeps no longer; its log is in
+# the bucket. k8s/manifests/quotas.yaml has to admit all that are kept.
+KEPT_S = 3600
+# After its grace period a step still enters an item and tells the database.
 _AFTER_GRACE_S = 20
+# Of the 30 s between notice and end, a Spot node gives pods 15, and the system's own pods the rest.
+_SPOT_NOTICE_S = 15
+_SPOT_GRACE_S = 10
+
+# The container that GKE adds for Cloud Storage FUSE. It may use two cores while weights are read, and is idle
+# afterwards; without a request of its own it would be given those two, and the largest profiles would fit on no node.
+_SIDECAR_CPU = 0.5
+_SIDECAR_MEMORY_GIB = 2
 
 _PINNED = re.compile(r".+(:(?!latest$)[\w][\w.-]*|@sha256:[0-9a-f]{64})")
 
@@ -143,6 +154,9 @@ _RESTRICTED = {
     "capabilities": {"drop": ["ALL"]},
     "seccomp_profile": {"type": "RuntimeDefault"},
 }
+
+
+_WITHOUT_TOKEN = {"automount_service_account_token": False}
 
 
 def profile_name(settings: Settings, assets: Sequence[str]) -> str:
@@ -177,17 +191,16 @@ def step_config(settings: Settings, assets: Sequence[str]) -> dict[str, Any]:
     }
     pod: dict[str, Any] = {
         "service_account_name": STEP_SERVICE_ACCOUNT,
-        "automount_service_account_token": False,
+        **_WITHOUT_TOKEN,
         "termination_grace_period_seconds": math.ceil(settings.stop_grace_s) + _AFTER_GRACE_S,
         "volumes": [{"name": "cache", "empty_dir": {"size_limit": f"{profile.scratch_gib * times}Gi"}}],
     }
-    annotations = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+    annotations: dict[str, str] = {}
     image = _image(settings, assets[0], name)
     if image is not None:
         container["image"] = image
     if gpus:
-        gpu = GPU_CLASSES[settings.k8s_small_gpu if name == "sam2" else settings.k8s_large_gpu]
-        _place_on_gpu(pod, settings, name, profile, gpu)
+        _place_on_gpu(container, pod, settings, name, profile)
     if profile.shm_gib:
         container["volume_mounts"].append({"name": "shm", "mount_path": "/dev/shm"})
         shm = {"medium": "Memory", "size_limit": f"{profile.shm_gib * times}Gi"}
@@ -197,16 +210,31 @@ def step_config(settings: Settings, assets: Sequence[str]) -> dict[str, Any]:
         _mount_checkpoints(container, pod, annotations, _bucket(settings))
     elif needed and settings.k8s_checkpoints == "download":
         _download_checkpoints(container, pod, settings, needed, profile.scratch_gib)
+    queue = {"labels": {"kueue.x-k8s.io/queue-name": settings.k8s_queue}} if settings.k8s_queue and gpus else {}
+    return {**_config(container, pod, annotations, profile), "job_metadata": queue}
+
+
+def observation_config() -> dict[str, Any]:
+    """The tag `dagster-k8s/config` of a step that observes; it runs in the code location's image."""
+    profile = PROFILES["observation"]
+    container = {"resources": _resources(profile, gpus=0)}
+    return _config(container, {"service_account_name": STEP_SERVICE_ACCOUNT, **_WITHOUT_TOKEN}, {}, profile)
+
+
+def _config(
+    container: dict[str, Any], pod: dict[str, Any], annotations: dict[str, str], profile: StepProfile
+) -> dict[str, Any]:
     return {
         "container_config": container,
         "pod_spec_config": pod,
-        "pod_template_spec_metadata": {"annotations": annotations, "labels": {ROLE_LABEL: "step"}},
-        "job_metadata": {"labels": {"kueue.x-k8s.io/queue-name": settings.k8s_queue}}
-        if settings.k8s_queue and gpus
-        else {},
+        # The autoscaler does not empty a node under a step.
+        "pod_template_spec_metadata": {
+            "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", **annotations},
+            "labels": {ROLE_LABEL: "step"},
+        },
         # No second pod of the same Job: Dagster starts a new Job, which knows that the first one is lost.
         "job_spec_config": {
-            "ttl_seconds_after_finished": _KEPT_S,
+            "ttl_seconds_after_finished": KEPT_S,
             "active_deadline_seconds": profile.hours * 3600,
             "backoff_limit": 0,
         },
@@ -256,8 +284,11 @@ def _image(settings: Settings, asset: str, profile: str) -> str | None:
     return image
 
 
-def _place_on_gpu(pod: dict[str, Any], settings: Settings, name: str, profile: StepProfile, gpu: GpuClass) -> None:
-    if profile.memory_gib > gpu.memory_gib or profile.cpu > gpu.cpu:
+def _place_on_gpu(
+    container: dict[str, Any], pod: dict[str, Any], settings: Settings, name: str, profile: StepProfile
+) -> None:
+    gpu = GPU_CLASSES[settings.k8s_small_gpu if name == "sam2" else settings.k8s_large_gpu]
+    if profile.memory_gib + _SIDECAR_MEMORY_GIB > gpu.memory_gib or profile.cpu + _SIDECAR_CPU > gpu.cpu:
         raise SettingsError(
             f"the profile {name} asks for {profile.cpu} cores and {profile.memory_gib} GiB, and a machine with "
             f"{gpu.label} has {gpu.cpu} and {gpu.memory_gib} to give"
@@ -269,6 +300,9 @@ def _place_on_gpu(pod: dict[str, Any], settings: Settings, name: str, profile: S
         pod["tolerations"].append(
             {"key": "cloud.google.com/gke-spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
         )
+        pod["termination_grace_period_seconds"] = _SPOT_NOTICE_S
+        grace_s = min(settings.stop_grace_s, _SPOT_GRACE_S)
+        container["env"].append({"name": "LANEPAINT_STOP_GRACE_S", "value": f"{grace_s:g}"})
 
 
 def _bucket(settings: Settings) -> tuple[str, str]:
@@ -303,11 +337,11 @@ def _mount_checkpoints(
             },
         }
     )
-    # Sizes of the sidecar that GKE adds; the quota of the namespace refuses containers without limits.
     annotations |= {
         "gke-gcsfuse/volumes": "true",
+        "gke-gcsfuse/cpu-request": f"{_SIDECAR_CPU}",
         "gke-gcsfuse/cpu-limit": "2",
-        "gke-gcsfuse/memory-limit": "2Gi",
+        "gke-gcsfuse/memory-limit": f"{_SIDECAR_MEMORY_GIB}Gi",
         "gke-gcsfuse/ephemeral-storage-limit": "5Gi",
     }
     _read_checkpoints(container)

@@ -16,7 +16,7 @@ import dagster as dg
 from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from lanepaint_assets.k8s_profiles import step_config
+from lanepaint_assets.k8s_profiles import observation_config, step_config
 from lanepaint_assets.settings import Settings
 from lanepaint_assets.step_ops import with_op
 
@@ -31,19 +31,19 @@ LOST_PODS = dg.RetryPolicy(max_retries=4, delay=WAIT_S)
 
 
 def placed(settings: Settings, assets: Sequence[Any]) -> list[Any]:
-    """On a cluster, assets whose steps say what they need of it and are tried again when their pod is lost."""
+    """On a cluster, assets whose steps say what they need of it; those that make something outlive their first pod."""
     if settings.executor != "k8s":
         return list(assets)
-    return [
-        _on_cluster(settings, asset) if isinstance(asset, dg.AssetsDefinition) and asset.is_materializable else asset
-        for asset in assets
-    ]
+    return [_on_cluster(settings, asset) if isinstance(asset, dg.AssetsDefinition) else asset for asset in assets]
 
 
 def _on_cluster(settings: Settings, asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
     op = asset.node_def
     if not isinstance(op, dg.OpDefinition):
         return asset
+    if not asset.is_materializable:
+        # Without its own it would run with the launcher's rights: some in Kubernetes, and none in most of the bucket.
+        return with_op(asset, tags={**op.tags, "dagster-k8s/config": observation_config()})
     return with_op(
         asset,
         compute_fn=_tried_again_when_stopped(op.compute_fn),

@@ -19,10 +19,11 @@ from pydantic import JsonValue
 from upath import UPath
 
 from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS
-from lanepaint_assets.engines import EngineEntry, Role, chosen_engine, engine_named
+from lanepaint_assets.engines import EngineEntry, Role, chosen_engine, engine_named, file_of
 from lanepaint_assets.settings import Settings
 
 if TYPE_CHECKING:
+    from lanepaint_assets.checkpoints.known_digests import KnownDigests
     from lanepaint_assets.clips.sources import ClipSource
     from lanepaint_assets.editing.catalogue import PromptCatalogue
     from lanepaint_assets.editing.engine import FirstFramePainter, VideoPainter
@@ -189,15 +190,21 @@ class Platform:
         return None
 
     def _digests(self, entry: EngineEntry) -> dict[str, str]:
-        from lanepaint_assets.checkpoints.files import file_digest, folder_digest
+        return {checkpoint.asset: self.checkpoint_digest(checkpoint.asset) for checkpoint in entry.checkpoints}
 
-        digests = {}
-        for checkpoint in entry.checkpoints:
-            folder, file = self.mounted_checkpoint(checkpoint.asset), checkpoint.file_name(self.settings)
-            cache = self.settings.cache_folder
-            read = folder_digest(folder, cache) if file is None else file_digest(folder / file, cache)
-            digests[checkpoint.asset] = read
-        return digests
+    def checkpoint_digest(self, asset: str) -> str:
+        """The digest of a checkpoint's contents, which fingerprints hold.
+
+        Raises:
+            CheckpointError: it is not there.
+        """
+        return self.known_digests(asset).digest(self.mounted_checkpoint(asset), file_of(asset, self.settings))
+
+    def known_digests(self, asset: str) -> KnownDigests:
+        """What is known of the contents of a checkpoint, without reading them."""
+        from lanepaint_assets.checkpoints.known_digests import KnownDigests
+
+        return KnownDigests(self.store, asset, self.settings.cache_folder)
 
     def _deciding(self, *entries: EngineEntry) -> dict[str, JsonValue]:
         names = sorted(name for entry in entries for name in entry.deciding.values())

@@ -2,15 +2,16 @@
 
 Called by the platform and by engines. These digests are of contents alone and enter fingerprints: a checkpoint that is
 copied anew, with other times, recomputes no item. What an observation publishes is `digest.py`'s, which reads no
-weights: it changes with a mere copy too, and asks for runs that then reuse everything.
+weights: it changes with a mere copy too, and asks for runs that then reuse everything. What is known of a bucket's
+files without reading them is `known_digests.py`'s.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -35,10 +36,10 @@ class CheckpointError(StepError):
 
 
 def local_file(path: UPath, cache: Path | None) -> Path:
-    """A checkpoint file on this machine's disk; one on an object store is copied to `cache`, once.
+    """A checkpoint file on this machine's disk; one on an object store is copied to `cache`, once a version.
 
     Raises:
-        CheckpointError: it is not there, or is remote and there is no cache.
+        CheckpointError: it is not there, was replaced while it was copied, or is remote and there is no cache.
     """
     if not path.exists():
         raise CheckpointError(f"{path}: there is no such checkpoint; copy it there")
@@ -46,22 +47,42 @@ def local_file(path: UPath, cache: Path | None) -> Path:
         return Path(path.path)
     if cache is None:
         raise CheckpointError(f"{path}: a remote checkpoint needs a folder to be copied to")
-    copy = cache / file_digest(path, cache)[:16] / path.name
+    version = list_checkpoint(path.parent, path.name).version
+    copy = cache / version[:16] / path.name
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
         # A place of its own: other processes may be copying the same file.
         with tempfile.TemporaryDirectory(dir=copy.parent) as own:
             partial = Path(own) / path.name
             fetch(path, partial)
+            check_unchanged(path, version, list_checkpoint(path.parent, path.name).version)
             partial.replace(copy)
     return copy
 
 
-def fetch(path: UPath, target: Path) -> None:
-    """Copy one file to this machine's disk, a block at a time."""
+def check_unchanged(path: UPath, before: str, after: str) -> None:
+    """Refuse a copy of files that were replaced while it was made.
+
+    Args:
+        path: what was copied.
+        before, after: versions of its listing.
+
+    Raises:
+        CheckpointError: they differ.
+    """
+    if before != after:
+        raise CheckpointError(f"{path}: it was replaced while it was copied; try again when it has come to rest")
+
+
+def fetch(path: Path | UPath, target: Path | UPath) -> str:
+    """Copy one file, a block at a time, and return the SHA-256 of what was copied."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
     with path.open("rb") as source, target.open("wb") as file:
-        shutil.copyfileobj(source, file, BLOCK_BYTES)
+        while block := source.read(BLOCK_BYTES):
+            digest.update(block)
+            file.write(block)
+    return digest.hexdigest()
 
 
 def file_digest(path: UPath, memory: Path | None = None) -> str:
@@ -69,7 +90,7 @@ def file_digest(path: UPath, memory: Path | None = None) -> str:
 
     Args:
         path: local or remote.
-        memory: folder of this machine where the digests of large files outlive the process; None forgets them.
+        memory: folder of this machine where the digests of large local files outlive the process; None forgets them.
 
     Raises:
         CheckpointError: it is not there.
@@ -95,7 +116,19 @@ def folder_digest(folder: UPath, memory: Path | None = None) -> str:
         raise CheckpointError(f"{folder}: there is no checkpoint in this folder; copy it there")
     with ThreadPoolExecutor(DIGEST_THREADS) as pool:
         digests = list(pool.map(lambda name: file_digest(folder / name, memory), names))
-    return hashlib.sha256("".join(f"{n}\0{d}\0" for n, d in zip(names, digests, strict=True)).encode()).hexdigest()
+    return combined_digest(dict(zip(names, digests, strict=True)))
+
+
+def combined_digest(digests: Mapping[str, str]) -> str:
+    """SHA-256 of a folder, of those of its files, by name and in the order of names."""
+    return hashlib.sha256("".join(f"{name}\0{digest}\0" for name, digest in digests.items()).encode()).hexdigest()
+
+
+def remember_digest(path: UPath, memory: Path, digest: str) -> None:
+    """Keep the digest of a local file that was just written, so that `file_digest` need not read it."""
+    state = _state(path)
+    if path.stat().st_size >= REMEMBERED_BYTES:
+        _note(_place(path, memory), state, digest)
 
 
 def folder_mark(folder: Path) -> str:
@@ -110,39 +143,37 @@ def folder_mark(folder: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _digest(path: UPath, memory: Path | None, size: int, time: float) -> str:  # noqa: ARG001  # what the cache asks
-    state = _state(path) if memory is not None and size >= REMEMBERED_BYTES else None
-    if memory is None or state is None:
+    if memory is None or size < REMEMBERED_BYTES or path.protocol not in LOCAL_PROTOCOLS:
         return _read_digest(path)
-    note = memory / "digests" / hashlib.sha256(str(path).encode()).hexdigest()[:32]
+    state, place = _state(path), _place(path, memory)
     with contextlib.suppress(OSError, ValueError):
-        known, digest = note.read_text().split()
+        known, digest = place.read_text().split()
         if known == state and len(digest) == 64:
             return digest
     digest = _read_digest(path)
-    # A file that changed while it was read is known by nothing; a cache that cannot be written costs time only.
-    with contextlib.suppress(OSError):
-        if _state(path) != state:
-            return digest
-        note.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=note.parent) as own:
-            (Path(own) / "note").write_text(f"{state} {digest}")
-            (Path(own) / "note").replace(note)
+    # A file that changed while it was read is known by nothing.
+    if _state(path) == state:
+        _note(place, state, digest)
     return digest
 
 
-def _state(path: UPath) -> str | None:
-    """What a file cannot change without; None where its file system tells nothing of that kind.
+def _place(path: UPath, memory: Path) -> Path:
+    return memory / "digests" / hashlib.sha256(str(path).encode()).hexdigest()[:32]
 
-    The time of a local file's last change of state and its inode cannot be set, as its time of writing can.
-    """
-    if path.protocol in LOCAL_PROTOCOLS:
-        state = Path(path.path).stat()
-        told = [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_dev]
-    else:
-        entry = path.fs.info(path.path)
-        if "generation" not in entry:
-            return None
-        told = [entry["size"], entry["generation"], entry.get("crc32c")]
+
+def _note(place: Path, state: str, digest: str) -> None:
+    # A cache that cannot be written costs time only.
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent) as own:
+            (Path(own) / "note").write_text(f"{state} {digest}")
+            (Path(own) / "note").replace(place)
+
+
+def _state(path: UPath) -> str:
+    """What a local file cannot change without: its time of last change of state and its inode cannot be set."""
+    state = Path(path.path).stat()
+    told = [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_dev]
     return hashlib.sha256(repr(told).encode()).hexdigest()
 
 

@@ -6,12 +6,16 @@ said here, but for Alpamayo's (`evaluation/alpamayo/repositories.py`). Copies of
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 
+from lanepaint_assets.checkpoints.digest import CheckpointFile
 from lanepaint_assets.checkpoints.files import CheckpointError
 from lanepaint_assets.engines import install_command, missing_modules
 from lanepaint_assets.settings import Settings
@@ -21,6 +25,9 @@ _NEVER_READ = (
     *("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5", "*.onnx", "*.gguf"),
     *("*.png", "*.jpg", "*.jpeg", "*.gif", "*.mp4", "*.pdf"),
 )
+
+# Of git's digests there are 40.
+_SHA256_DIGITS = 64
 
 # Where huggingface_hub notes what it put into a folder: commit, then the content's tag, a line each.
 _NOTES = Path(".cache") / "huggingface" / "download"
@@ -145,6 +152,64 @@ def download(wanted: Published, checkpoints: Path, plan: Plan) -> None:
         )
 
 
+def published_files(wanted: Published, revision: str | None = None) -> tuple[str, tuple[CheckpointFile, ...]]:
+    """Commit and files of a repository; a file's identity is its SHA-256 there, of a small one git's digest.
+
+    Args:
+        wanted: the repository.
+        revision: a branch, tag or commit; None for the newest.
+
+    Raises:
+        CheckpointError: the library is missing, the hub cannot be reached, or refuses.
+    """
+    with _explained(wanted):
+        from huggingface_hub import HfApi
+
+        told = HfApi().model_info(wanted.repository, revision=revision, files_metadata=True)
+        touched = told.last_modified or datetime.now(UTC)
+        found = tuple(
+            CheckpointFile(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else str(each.blob_id), touched)
+            for each in told.siblings or ()
+            if _is_one_of(each.rfilename, wanted.wanted or ("*",)) and not _is_one_of(each.rfilename, wanted.unwanted)
+        )
+    if not found or told.sha is None:
+        raise CheckpointError(f"{wanted.repository} holds nothing of what is wanted; choose another revision")
+    return told.sha, found
+
+
+def _is_one_of(name: str, patterns: tuple[str, ...]) -> bool:
+    """As `snapshot_download` reads patterns."""
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+@contextmanager
+def downloaded(wanted: Published, folder: Path, commit: str, file: CheckpointFile) -> Iterator[Path]:
+    """One file of a repository on this machine, for as long as the context is open; after an error what arrived stays.
+
+    Args:
+        wanted: the repository.
+        folder: of this machine, for this repository alone.
+        commit: of the repository.
+        file: of `published_files`.
+
+    Raises:
+        CheckpointError: the hub cannot be reached or refuses, or the file is not what the hub says it is.
+    """
+    with _explained(wanted):
+        from huggingface_hub import hf_hub_download
+
+        path = Path(hf_hub_download(wanted.repository, file.name, revision=commit, local_dir=folder))
+    # The library looks at the size alone.
+    if len(file.identity) == _SHA256_DIGITS:
+        with path.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        if digest != file.identity:
+            path.unlink()
+            raise CheckpointError(f"{wanted.repository}: {file.name} was damaged on its way; the same command goes on")
+    yield path
+    path.unlink()
+
+
 def published_digest(folder: Path, name: str) -> str | None:
     """SHA-256 that the hub gave for a file when it was downloaded; None where it gave none.
 
@@ -157,8 +222,8 @@ def published_digest(folder: Path, name: str) -> str | None:
         note = place / _NOTES / f"{file.relative_to(place).as_posix()}.metadata"
         if note.is_file():
             lines = note.read_text(errors="replace").splitlines()
-            # Of small files it is git's digest, of 40 digits.
-            return lines[1] if len(lines) > 1 and len(lines[1]) == 64 else None
+            # Of small files it is git's digest.
+            return lines[1] if len(lines) > 1 and len(lines[1]) == _SHA256_DIGITS else None
     return None
 
 

@@ -1,29 +1,40 @@
-"""Copying a checkpoint from a place of one's own: another folder or bucket that is laid out like ROOT/checkpoints.
+"""Copying a checkpoint: from another folder or bucket that is laid out like ROOT/checkpoints, or up to a bucket.
 
-Called by `lanepaint checkpoints download`. A file is known by what its file system says of it, so that a second copy
-moves only what changed, and of a copy that was broken off only the rest.
+Called by `lanepaint checkpoints download`. A file is known by what its file system, or the hub, says of it, so that a
+second copy moves only what changed, and of a copy that was broken off only the rest.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 from upath import UPath
 
 from lanepaint_assets.checkpoints.digest import CheckpointFile, Listing, list_checkpoint
-from lanepaint_assets.checkpoints.files import BLOCK_BYTES, CheckpointError, fetch
+from lanepaint_assets.checkpoints.files import CheckpointError, fetch
+from lanepaint_assets.checkpoints.known_digests import KnownDigests
+from lanepaint_assets.store.gcs_client import GCS_PROTOCOLS, connect_gcs
 from lanepaint_assets.store.replace import LOCAL_PROTOCOLS
 
 # A bucket gives a single reader a few hundred MB a second; four fill a fast network.
-_AT_ONCE = 4
+AT_ONCE = 4
+
+# A smaller file is noted with the next larger one, or at the end: bringing it again costs less than a note.
+_NOTED_BYTES = 1 << 26
 
 # Hidden, so that it is no part of the checkpoint.
 _NOTE = ".lanepaint_copied.json"
+
+
+Local = Callable[[CheckpointFile], AbstractContextManager[Path]]
+"""A file of a checkpoint on this machine's disk, for as long as the context is open."""
 
 
 class _Copied(BaseModel):
@@ -48,60 +59,126 @@ def files_to_copy(source: UPath, target: UPath, file: str | None = None) -> list
         raise CheckpointError(f"{source / listing.unfinished[0]}: this file is still being written; copy later")
     if not listing.files:
         raise CheckpointError(f"{source}: there is no such checkpoint to copy")
+    return missing_files(listing.files, target, file)
+
+
+def missing_files(files: Iterable[CheckpointFile], target: UPath, file: str | None = None) -> list[CheckpointFile]:
+    """Those of `files` that `target` lacks, has from elsewhere, or has in another state than they were brought in."""
     here, known = _identities(list_checkpoint(target, file)), _read(target).files
-    return [each for each in listing.files if known.get(each.name) != (each.identity, here.get(each.name))]
+    return [each for each in files if known.get(each.name) != (each.identity, here.get(each.name))]
 
 
 def copy_files(
-    source: UPath, target: UPath, files: list[CheckpointFile], told: Callable[[CheckpointFile], None]
+    source: UPath, known: KnownDigests, files: list[CheckpointFile], told: Callable[[CheckpointFile], None]
 ) -> None:
-    """Copy files of a checkpoint, each in one step.
+    """Copy files of a checkpoint to where it belongs, each in one step.
 
     Args:
-        source, target: folders.
+        source: folder.
+        known: of the checkpoint; told the digests.
         files: of `files_to_copy`.
         told: of every file that has arrived.
 
     Raises:
         CheckpointError: a file came out with another size.
+        StoreError: a bucket does not take it.
     """
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        copies = {pool.submit(_copy, source / each.name, target / each.name, each): each for each in files}
+    if known.folder.protocol in LOCAL_PROTOCOLS:
+        _all(files, known, partial(_bring, source, Path(known.folder.path)), told, AT_ONCE)
+    else:
+        upload_files(partial(_on_disk, source, known.memory), known, files, told)
+
+
+def upload_files(
+    local: Local,
+    known: KnownDigests,
+    files: list[CheckpointFile],
+    told: Callable[[CheckpointFile], None],
+    at_once: int = AT_ONCE,
+) -> None:
+    """Put files of a checkpoint into its bucket; see `copy_files`.
+
+    Args:
+        local: where the files come from.
+        known, files, told: see `copy_files`.
+        at_once: how many of them may lie on the disk at a time.
+    """
+
+    def upload(file: CheckpointFile) -> str:
+        with local(file) as path:
+            _check_size(path, path.stat().st_size, file)
+            return _put(path, known.folder / file.name)
+
+    _all(files, known, upload, told, at_once)
+
+
+def _all(
+    files: list[CheckpointFile],
+    known: KnownDigests,
+    copied: Callable[[CheckpointFile], str],
+    told: Callable[[CheckpointFile], None],
+    at_once: int,
+) -> None:
+    """Call `copied`, which gives a file's SHA-256, for every file, and note those that are done."""
+    arrived: dict[Future[str], CheckpointFile] = {}
+    with ThreadPoolExecutor(at_once) as pool:
+        copies = {pool.submit(copied, each): each for each in files}
         try:
             for copy in as_completed(copies):
                 copy.result()
-                _note(target, copies[copy])
+                arrived[copy] = copies[copy]
                 told(copies[copy])
-        except BaseException:
-            # Those that are being copied are finished and noted, no other is begun.
+                if copies[copy].size >= _NOTED_BYTES:
+                    _note(known, arrived)
+        finally:
+            # After a failure, those that are being copied are finished and noted, no other is begun.
             pool.shutdown(wait=True, cancel_futures=True)
-            for copy, file in copies.items():
-                if not copy.cancelled() and copy.exception() is None:
-                    _note(target, file)
-            raise
+            done = {copy: each for copy, each in copies.items() if not copy.cancelled() and copy.exception() is None}
+            if done:
+                _note(known, done)
 
 
-def _copy(source: UPath, target: UPath, file: CheckpointFile) -> None:
-    if target.protocol in LOCAL_PROTOCOLS:
-        place = Path(target.path)
-        partial = place.with_name(f"{place.name}.part")
-        fetch(source, partial)
-        size = partial.stat().st_size
-        if size == file.size:
-            partial.replace(place)
-    else:
-        # An object is there when it is whole.
-        with source.open("rb") as opened, target.open("wb") as written:
-            shutil.copyfileobj(opened, written, BLOCK_BYTES)
-        size = target.stat().st_size
+def _bring(source: UPath, target: Path, file: CheckpointFile) -> str:
+    place = target / file.name
+    partial_file = place.with_name(f"{place.name}.part")
+    digest = fetch(source / file.name, partial_file)
+    _check_size(place, partial_file.stat().st_size, file)
+    partial_file.replace(place)
+    return digest
+
+
+@contextmanager
+def _on_disk(source: UPath, work: Path, file: CheckpointFile) -> Iterator[Path]:
+    if source.protocol in LOCAL_PROTOCOLS:
+        yield Path((source / file.name).path)
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        path = Path(folder) / "file"
+        fetch(source / file.name, path)
+        yield path
+
+
+def _put(path: Path, target: UPath) -> str:
+    """Upload a file and return its SHA-256; an object is there when it is whole."""
+    if target.protocol in GCS_PROTOCOLS:
+        connection, name = connect_gcs(target)
+        (uploaded,) = connection.uploads.upload([(path, name)])
+        return uploaded.sha256
+    return fetch(path, target)
+
+
+def _check_size(place: Path, size: int, file: CheckpointFile) -> None:
     if size != file.size:
-        raise CheckpointError(f"{target}: {size} bytes arrived of {file.size}; copy it again")
+        raise CheckpointError(f"{place}: {size} bytes arrived of {file.size}; copy it again")
 
 
-def _note(target: UPath, file: CheckpointFile) -> None:
+def _note(known: KnownDigests, arrived: dict[Future[str], CheckpointFile]) -> None:
+    target = known.folder
     here = _identities(list_checkpoint(target))
-    files = {**_read(target).files, file.name: (file.identity, here.get(file.name, ""))}
-    (target / _NOTE).write_text(json.dumps({"files": files}, indent=1))
+    entries = {each.name: (each.identity, here.get(each.name, "")) for each in arrived.values()}
+    (target / _NOTE).write_text(json.dumps({"files": {**_read(target).files, **entries}}, indent=1))
+    known.remember({each.name: copy.result() for copy, each in arrived.items()}, here)
 
 
 def _identities(listing: Listing) -> dict[str, str]:

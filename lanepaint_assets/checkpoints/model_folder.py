@@ -13,7 +13,7 @@ from upath import UPath
 
 from lanepaint_assets.checkpoints.completeness import check_model_folder
 from lanepaint_assets.checkpoints.digest import list_checkpoint
-from lanepaint_assets.checkpoints.files import CheckpointError, fetch, folder_digest
+from lanepaint_assets.checkpoints.files import CheckpointError, check_unchanged, fetch
 from lanepaint_assets.store.replace import LOCAL_PROTOCOLS
 
 
@@ -25,7 +25,8 @@ def local_model_folder(folder: UPath, cache: Path | None = None) -> Path:
         cache: where a folder of an object store is copied to, once.
 
     Raises:
-        CheckpointError: a file is missing or cut short, or the folder is remote and there is no cache.
+        CheckpointError: a file is missing, cut short or was replaced while it was copied, or the folder is remote and
+            there is no cache.
     """
     if not folder.exists():
         raise CheckpointError(f"{folder}: there is no such checkpoint; copy it there")
@@ -40,19 +41,21 @@ def local_model_folder(folder: UPath, cache: Path | None = None) -> Path:
 
 
 def _copied(folder: UPath, cache: Path) -> Path:
-    copy = cache / folder_digest(folder, cache)[:16] / folder.name
+    listing = list_checkpoint(folder)
+    copy = cache / listing.version[:16] / folder.name
     if copy.exists():
         return copy
     copy.parent.mkdir(parents=True, exist_ok=True)
     # A place of its own: other processes may be copying the same folder.
     with tempfile.TemporaryDirectory(dir=copy.parent) as own:
         partial = Path(own) / copy.name
-        for file in list_checkpoint(folder).files:
+        for file in listing.files:
             fetch(folder / file.name, partial / file.name)
+        check_unchanged(folder, listing.version, list_checkpoint(folder).version)
         try:
             partial.rename(copy)
         except OSError:
-            # The first one there wins; by its name it has the same content.
+            # The first one there wins; by its name it is of the same version.
             if not copy.exists():
                 raise
     return copy

@@ -28,6 +28,7 @@ from lanepaint_assets.checkpoints.smoke_check import (
 )
 from lanepaint_assets.engines import EngineEntry, engine_reading, file_of
 from lanepaint_assets.platform import Platform
+from lanepaint_assets.remote_errors import as_os_errors
 from lanepaint_assets.store.observed import ABSENT, Found, Observed, last_observed, record_observed
 
 Condition = Literal["absent", "fine", "new", "unstable", "incomplete", "unreadable", "refused"]
@@ -74,9 +75,10 @@ def checkpoint_listing(platform: Platform, asset: str) -> Listing:
     """The files that a checkpoint consists of now.
 
     Raises:
-        OSError: they may not be read.
+        OSError: they may not be read, or their bucket does not answer.
     """
-    return list_checkpoint(platform.checkpoint_folder(asset), file_of(asset, platform.settings))
+    with as_os_errors():
+        return list_checkpoint(platform.checkpoint_folder(asset), file_of(asset, platform.settings))
 
 
 def look_at(platform: Platform, asset: str, now: datetime) -> Look:
@@ -100,7 +102,8 @@ def look_at(platform: Platform, asset: str, now: datetime) -> Look:
         problem = f"its files are gone; it counts as absent if they are not back at {_clock(believed)}"
         return Look(asset, listing, "unstable", problem, believed)
     try:
-        check_complete(listing, file_of(asset, platform.settings), is_collection=asset in COLLECTIONS)
+        with as_os_errors():
+            check_complete(listing, file_of(asset, platform.settings), is_collection=asset in COLLECTIONS)
     except CheckpointError as error:
         return Look(asset, listing, "incomplete", str(error))
     except OSError as error:

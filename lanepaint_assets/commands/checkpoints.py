@@ -5,16 +5,26 @@ from __future__ import annotations
 import shutil
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from upath import UPath
 
 from lanepaint_assets.checkpoints.completeness import check_complete
-from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS, Listing
+from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS, CheckpointFile, Listing
 from lanepaint_assets.checkpoints.files import CheckpointError, file_digest, folder_digest
-from lanepaint_assets.checkpoints.hub import Published, download, planned, published, published_digest
-from lanepaint_assets.checkpoints.mirror import copy_files, files_to_copy
+from lanepaint_assets.checkpoints.hub import (
+    Plan,
+    Published,
+    download,
+    downloaded,
+    planned,
+    published,
+    published_digest,
+    published_files,
+)
+from lanepaint_assets.checkpoints.mirror import AT_ONCE, copy_files, files_to_copy, missing_files, upload_files
 from lanepaint_assets.checkpoints.observation import COLLECTIONS, checkpoint_listing
 from lanepaint_assets.commands.errors import CommandError
 from lanepaint_assets.engines import Role, chosen_engine, engine_named, file_of
@@ -141,21 +151,68 @@ def _published(asset: str, settings: Settings) -> tuple[Published, ...]:
 
 
 def _from_hub(platform: Platform, asset: str, revision: str | None, dry_run: bool, say: Say) -> None:
-    """To a bucket by way of this machine's cache folder, which is cleared of it afterwards."""
     target = platform.store.root / "checkpoints"
-    is_local = target.protocol in LOCAL_PROTOCOLS
-    checkpoints = Path(target.path) if is_local else platform.settings.cache_folder / "downloads"
     for wanted in _published(asset, platform.settings):
-        plan = planned(wanted, checkpoints, revision)
-        say(
-            f"{asset}: {wanted.repository} at {plan.commit[:12]}, {plan.files} files, {plan.size / 1e9:.1f} GB; "
-            f"{plan.missing / 1e9:.1f} GB to be downloaded"
-        )
+        if target.protocol not in LOCAL_PROTOCOLS:
+            _from_hub_to_bucket(platform, asset, wanted, revision, dry_run, say)
+            continue
+        plan = planned(wanted, Path(target.path), revision)
+        say(_told(asset, wanted, plan))
         if not dry_run:
-            download(wanted, checkpoints, plan)
-    if not dry_run and not is_local:
-        _from_mirror(platform, asset, UPath(checkpoints) / CHECKPOINT_FOLDERS[asset], dry_run, say)
-        shutil.rmtree(checkpoints / CHECKPOINT_FOLDERS[asset])
+            download(wanted, Path(target.path), plan)
+
+
+def _from_hub_to_bucket(
+    platform: Platform, asset: str, wanted: Published, revision: str | None, dry_run: bool, say: Say
+) -> None:
+    """File by file, by way of this machine's cache folder, which holds a few of them at a time."""
+    commit, files = published_files(wanted, revision)
+    named = {_inside(asset, wanted, each.name): each for each in files}
+    files = tuple(replace(each, name=name) for name, each in named.items())
+    missing = missing_files(files, platform.checkpoint_folder(asset))
+    plan = Plan(commit, len(files), sum(each.size for each in files), sum(each.size for each in missing))
+    say(_told(asset, wanted, plan))
+    if dry_run or not missing:
+        return
+    # Of its own, so that what is left of another repository's is not touched.
+    way = platform.settings.cache_folder / "downloads" / wanted.repository.replace("/", "--")
+    way.mkdir(parents=True, exist_ok=True)
+    upload_files(
+        lambda file: downloaded(wanted, way, commit, named[file.name]),
+        platform.known_digests(asset),
+        missing,
+        lambda file: say(f"  {file.name}"),
+        _at_once(missing, way),
+    )
+    shutil.rmtree(way)
+
+
+def _inside(asset: str, wanted: Published, name: str) -> str:
+    """Name below the checkpoint's folder of what a repository calls `name`; its top folder may lie above or below."""
+    return f"{wanted.folder}/{name}".removeprefix(f"{CHECKPOINT_FOLDERS[asset]}/")
+
+
+def _told(asset: str, wanted: Published, plan: Plan) -> str:
+    return (
+        f"{asset}: {wanted.repository} at {plan.commit[:12]}, {plan.files} files, {plan.size / 1e9:.1f} GB; "
+        f"{plan.missing / 1e9:.1f} GB to be downloaded"
+    )
+
+
+def _at_once(missing: list[CheckpointFile], folder: Path) -> int:
+    """How many of the files may lie in `folder` at a time, whichever they are.
+
+    Raises:
+        CheckpointError: not even the largest.
+    """
+    free, sizes = shutil.disk_usage(folder).free, sorted((each.size for each in missing), reverse=True)
+    fitting = [count for count in range(1, AT_ONCE + 1) if sum(sizes[:count]) <= free]
+    if not fitting:
+        raise CheckpointError(
+            f"the largest file has {sizes[0] / 1e9:.1f} GB, and {folder}, where it is on its way to the bucket, has "
+            f"{free / 1e9:.1f} GB free; LANEPAINT_CACHE names another folder"
+        )
+    return fitting[-1]
 
 
 def _from_mirror(platform: Platform, asset: str, source: UPath, dry_run: bool, say: Say) -> None:
@@ -164,7 +221,7 @@ def _from_mirror(platform: Platform, asset: str, source: UPath, dry_run: bool, s
     size = sum(each.size for each in missing)
     say(f"{asset}: {len(missing)} files, {size / 1e9:.1f} GB to be copied from {source}")
     if not dry_run:
-        copy_files(source, target, missing, lambda file: say(f"  {file.name}"))
+        copy_files(source, platform.known_digests(asset), missing, lambda file: say(f"  {file.name}"))
 
 
 def _check(platform: Platform, asset: str, listing: Listing) -> None:
@@ -183,13 +240,16 @@ def _read_whole(platform: Platform, asset: str, listing: Listing) -> str:
     file = file_of(asset, platform.settings)
     for each in listing.files:
         path = listing.folder / each.name
-        is_local = path.protocol in LOCAL_PROTOCOLS
-        expected = published_digest(Path(listing.folder.path), each.name) if is_local else None
+        if path.protocol in LOCAL_PROTOCOLS:
+            expected = published_digest(Path(listing.folder.path), each.name)
+            remedy = "download it again, or remove the folder .cache/huggingface beside it if you changed it yourself"
+        else:
+            expected = platform.known_digests(asset).recorded(each.name, each.identity)
+            remedy = "remove it and download it again"
         if expected is not None and file_digest(path) != expected:
             raise CheckpointError(
-                f"{path}: it is not what was downloaded: SHA-256 {file_digest(path)[:16]}... where the hub said "
-                f"{expected[:16]}...; download it again, or remove the folder .cache/huggingface beside it if you "
-                "changed it yourself"
+                f"{path}: it is not what was downloaded: SHA-256 {file_digest(path)[:16]}... where it was "
+                f"{expected[:16]}...; {remedy}"
             )
         if each.name == file:
             _check_archive(path)

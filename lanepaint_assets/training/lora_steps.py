@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from upath import UPath
 
-from lanepaint_assets.checkpoints.files import folder_digest
 from lanepaint_assets.lanes.attributes import LaneStyle
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.store.fingerprint import fingerprint
@@ -63,7 +62,7 @@ def make_lane_lora(platform: Platform, style: LaneStyle, run_id: str) -> LoraOut
     base_folder = platform.mounted_checkpoint(BASE_ASSET)
     samples = lora_samples(platform, style)
     recipe = LoraRecipe.of(platform.settings)
-    base = folder_digest(base_folder, platform.settings.cache_folder)
+    base = platform.checkpoint_digest(BASE_ASSET)
     training = fingerprint(
         asset=ASSET,
         item_key=style.key,

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+
+from lanepaint_assets.checkpoints import files
 
 # The moment that tests call now; files lie long before it.
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
@@ -61,3 +65,19 @@ def age(folder: Path, moment: float) -> None:
     """Give every file a time of its own choice; the kernel's time of change cannot be set."""
     for path in folder.rglob("*"):
         os.utime(path, (moment, moment))
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Names of the files whose content was read; what this process remembers is forgotten before and after."""
+    names: list[str] = []
+    real = files._read_digest
+
+    def reading(path: Any) -> str:
+        names.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(files, "_read_digest", reading)
+    files._digest.cache_clear()
+    yield names
+    files._digest.cache_clear()

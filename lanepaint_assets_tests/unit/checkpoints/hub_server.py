@@ -52,11 +52,12 @@ def serving(hub: Hub) -> Iterator[Hub]:
         def _answer(self, *, with_body: bool) -> None:
             path = self.path.partition("?")[0].strip("/")
             if path.startswith("api/models/"):
-                owner, name, what, *rest = path.removeprefix("api/models/").split("/")
-                self._about(f"{owner}/{name}", what, "/".join(rest))
+                owner, name, *rest = path.removeprefix("api/models/").split("/")
+                what, *revision = rest or ["revision", "main"]
+                self._about(f"{owner}/{name}", what, "/".join(revision))
             else:
-                owner, name, _, revision, file = path.split("/", 4)
-                self._file(f"{owner}/{name}", revision, file, with_body=with_body)
+                owner, name, _, commit, file = path.split("/", 4)
+                self._file(f"{owner}/{name}", commit, file, with_body=with_body)
 
         def _about(self, repository: str, what: str, revision: str) -> None:
             files = hub.repositories.get(repository)
@@ -65,7 +66,8 @@ def serving(hub: Hub) -> Iterator[Hub]:
             elif revision not in ("main", COMMIT):
                 self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
             elif what == "revision":
-                told = {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": file} for file in files]}
+                siblings = [_sibling(name, content) for name, content in files.items()]
+                told = {"id": repository, "sha": COMMIT, "siblings": siblings}
                 self._send(200, json.dumps(told).encode())
             else:
                 self._send(200, json.dumps([_entry(name, content) for name, content in files.items()]).encode())
@@ -122,3 +124,11 @@ def _entry(name: str, content: bytes) -> dict[str, object]:
     if len(content) >= LARGE_BYTES:
         entry["lfs"] = {"oid": _tag(content), "size": len(content), "pointerSize": 130}
     return entry
+
+
+def _sibling(name: str, content: bytes) -> dict[str, object]:
+    entry = _entry(name, content)
+    sibling = {"rfilename": name, "size": entry["size"], "blobId": entry["oid"]}
+    if len(content) >= LARGE_BYTES:
+        sibling["lfs"] = {"sha256": _tag(content), "size": len(content), "pointerSize": 130}
+    return sibling

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from upath import UPath
@@ -18,21 +16,9 @@ from lanepaint_assets.checkpoints.files import CheckpointError, file_digest, fol
 CONTENT = b"weights" * 100
 
 
-@pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Names of the files whose content was read; what this process remembers is forgotten at `new_process`."""
-    names: list[str] = []
-    read_it = files._read_digest
-
-    def reading(path: Any) -> str:
-        names.append(path.name)
-        return read_it(path)
-
-    monkeypatch.setattr(files, "_read_digest", reading)
+@pytest.fixture(autouse=True)
+def _small_files_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "REMEMBERED_BYTES", 100)
-    files._digest.cache_clear()
-    yield names
-    files._digest.cache_clear()
 
 
 def new_process() -> None:

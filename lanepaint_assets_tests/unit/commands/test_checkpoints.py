@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ import pytest
 from click.testing import CliRunner
 from upath import UPath
 
+from lanepaint_assets.checkpoints import files as files_module
 from lanepaint_assets.checkpoints import hub as hub_module
 from lanepaint_assets.checkpoints import mirror as checkpoint_mirror
-from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS, CheckpointFile, list_checkpoint
+from lanepaint_assets.checkpoints.digest import CHECKPOINT_FOLDERS, list_checkpoint
 from lanepaint_assets.checkpoints.files import CheckpointError, folder_digest
 from lanepaint_assets.cli import cli
 from lanepaint_assets.commands import checkpoints as commands
@@ -221,11 +224,142 @@ def test_without_the_library_its_installation_is_named(machine: Machine, monkeyp
         machine.fill(FLUX)
 
 
-def test_a_bucket_is_filled_by_way_of_this_machine_which_keeps_nothing(hub: Hub, tmp_path: Path) -> None:
-    machine = Machine(f"memory://{uuid.uuid4().hex}", cache=str(tmp_path / "cache"))
-    machine.fill(COG)
-    assert machine.verify(COG)[0]
-    assert not list((tmp_path / "cache" / "downloads").rglob("*.safetensors"))
+@pytest.fixture
+def bucket(gcs_folder: str, tmp_path: Path) -> Machine:
+    """A machine whose root is in a bucket."""
+    return Machine(gcs_folder, cache=str(tmp_path / "cache"))
+
+
+def test_a_bucket_is_filled_by_way_of_this_machine_which_keeps_nothing(
+    hub: Hub, bucket: Machine, tmp_path: Path
+) -> None:
+    bucket.fill(COG, BRANCH, ALPAMAYO)
+    assert bucket.verify(COG, BRANCH, ALPAMAYO)[0]
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    assert not list((tmp_path / "cache" / "downloads").iterdir())
+
+
+def test_a_second_download_into_a_bucket_brings_nothing(hub: Hub, bucket: Machine) -> None:
+    bucket.fill(COG, BRANCH, ALPAMAYO)
+    hub.sent.clear()
+    lines = bucket.fill(COG, BRANCH, ALPAMAYO)
+    assert hub.sent == []
+    assert [line for line in lines if "to be downloaded" in line and "; 0.0 GB" not in line] == []
+
+
+def test_a_bucket_gets_what_changed_at_the_hub_or_in_the_bucket_and_no_more(hub: Hub, bucket: Machine) -> None:
+    bucket.fill(COG)
+    hub.sent.clear()
+    files = hub.repositories["THUDM/CogVideoX-5b-I2V"]
+    files[SHARD] = files[SHARD][:-8] + b"\x01" * 8
+    (bucket.folder(COG) / "model_index.json").write_bytes(b"x" * len(files["model_index.json"]))
+    bucket.fill(COG)
+    assert sorted(hub.sent) == sorted(["model_index.json", SHARD])
+    for name in hub.sent:
+        assert (bucket.folder(COG) / name).read_bytes() == files[name]
+
+
+def test_a_download_into_a_bucket_that_broke_off_goes_on(hub: Hub, bucket: Machine) -> None:
+    hub.down.add(SHARD)
+    with pytest.raises(CheckpointError, match="the same command goes on from there"):
+        bucket.fill(COG)
+    sent = set(hub.sent)
+    hub.down.clear()
+    hub.sent.clear()
+    bucket.fill(COG)
+    assert bucket.verify(COG)[0]
+    assert SHARD in hub.sent
+    assert not sent & set(hub.sent)
+
+
+def test_a_file_that_the_hub_sent_damaged_does_not_reach_the_bucket(
+    hub: Hub, bucket: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = hub_module.published_files
+
+    def published_files(*given: Any) -> Any:
+        commit, files = said(*given)
+        return commit, tuple(replace(each, identity="0" * 64) if each.name == SHARD else each for each in files)
+
+    monkeypatch.setattr(commands, "published_files", published_files)
+    with pytest.raises(CheckpointError, match="damaged on its way"):
+        bucket.fill(COG)
+    assert not (bucket.folder(COG) / SHARD).exists()
+
+
+def test_a_disk_that_holds_one_file_is_enough_for_a_bucket_and_a_smaller_one_is_told(
+    hub: Hub, bucket: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest = max(map(len, hub.repositories["THUDM/CogVideoX-5b-I2V"].values()))
+    for free, fits in ((largest - 1, False), (largest, True)):
+        monkeypatch.setattr(commands.shutil, "disk_usage", lambda _, free=free: shutil._ntuple_diskusage(free, 0, free))
+        if fits:
+            bucket.fill(COG)
+        else:
+            with pytest.raises(CheckpointError, match="LANEPAINT_CACHE names another folder"):
+                bucket.fill(COG)
+    assert bucket.verify(COG)[0]
+
+
+def test_what_was_downloaded_into_a_bucket_need_not_be_read_to_be_known(
+    hub: Hub, bucket: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.fill(COG)
+    expected = folder_digest(bucket.folder(COG))
+    monkeypatch.setattr(files_module, "_read_digest", lambda path: pytest.fail(f"{path} was read"))
+    files_module._digest.cache_clear()
+    another = Platform(Settings(root=bucket.platform.settings.root, cache=str(tmp_path / "of_another_machine")))
+    assert another.checkpoint_digest(COG) == expected
+
+
+def test_a_file_of_a_bucket_that_is_not_what_was_written_is_damaged(hub: Hub, bucket: Machine) -> None:
+    bucket.fill(COG)
+    note = bucket.platform.store.root / "observed" / "digests" / f"{COG}.json"
+    known = json.loads(note.read_bytes())
+    known["files"][SHARD][1] = "0" * 64
+    note.write_text(json.dumps(known))
+    is_sound, told = bucket.verify(COG)
+    assert not is_sound
+    assert "is not what was downloaded" in told[COG]
+
+
+def test_a_second_copy_into_a_bucket_brings_nothing_and_is_known(
+    mirror: UPath, bucket: Machine, tmp_path: Path
+) -> None:
+    bucket.fill(COG, mirror=mirror)
+    assert bucket.platform.checkpoint_digest(COG) == folder_digest(mirror / CHECKPOINT_FOLDERS[COG])
+    assert f"{COG}: 0 files, 0.0 GB to be copied" in bucket.fill(COG, mirror=mirror)[0]
+    shard = mirror / CHECKPOINT_FOLDERS[COG] / SHARD
+    shard.write_bytes(shard.read_bytes()[:-8] + b"\x01" * 8)
+    assert f"{COG}: 1 files" in bucket.fill(COG, mirror=mirror)[0]
+    # Files in memory have no time of writing, which a process knows their digests by.
+    files_module._digest.cache_clear()
+    assert bucket.platform.checkpoint_digest(COG) == folder_digest(mirror / CHECKPOINT_FOLDERS[COG])
+
+
+def test_a_copy_on_this_disk_is_not_read_again_to_be_known(
+    mirror: UPath, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files_module, "REMEMBERED_BYTES", 0)
+    machine.fill(COG, mirror=mirror)
+    expected = folder_digest(mirror / CHECKPOINT_FOLDERS[COG])
+    monkeypatch.setattr(files_module, "_read_digest", lambda path: pytest.fail(f"{path} was read"))
+    assert machine.platform.checkpoint_digest(COG) == expected
+
+
+def test_a_step_does_not_read_the_copy_that_was_made_before_it_began_to_know_it(
+    hub: Hub, bucket: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.fill(COG)
+    expected = folder_digest(bucket.folder(COG))
+    monkeypatch.setattr(files_module, "REMEMBERED_BYTES", 0)
+    cache = str(tmp_path / "cache_of_the_pod")
+    Machine(tmp_path / "pod", cache=cache).fill(COG, mirror=f"{bucket.platform.settings.root}/checkpoints")
+    monkeypatch.setattr(files_module, "_read_digest", lambda path: pytest.fail(f"{path} was read"))
+    step = Settings(
+        root=bucket.platform.settings.root, cache=cache, checkpoints_mount=str(tmp_path / "pod" / "checkpoints")
+    )
+    assert Platform(step).checkpoint_digest(COG) == expected
 
 
 def test_cpu_engines_need_no_checkpoints(machine: Machine) -> None:
@@ -275,20 +409,21 @@ def test_a_second_copy_brings_what_changed_and_of_a_broken_one_the_rest(mirror: 
 def test_a_copy_that_fails_in_the_middle_goes_on_with_the_rest(
     mirror: UPath, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, begun = checkpoint_mirror._copy, list[str]()
+    real, begun = checkpoint_mirror.fetch, list[str]()
+    source = mirror / CHECKPOINT_FOLDERS[COG]
 
-    def copy(source: UPath, target: UPath, file: CheckpointFile) -> None:
+    def fetch(path: UPath, target: Path) -> str:
         if SHARD in begun:
             # Long enough for the failure to be seen.
             time.sleep(0.5)
-        begun.append(file.name)
-        if file.name == SHARD:
+        begun.append(path.path.removeprefix(f"{source.path}/"))
+        if begun[-1] == SHARD:
             raise CheckpointError("the line went dead")
-        real(source, target, file)
+        return real(path, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoint_mirror, "_copy", copy)
-        patched.setattr(checkpoint_mirror, "_AT_ONCE", 1)
+        patched.setattr(checkpoint_mirror, "fetch", fetch)
+        patched.setattr(checkpoint_mirror, "AT_ONCE", 1)
         with pytest.raises(CheckpointError, match="went dead"):
             machine.fill(COG, mirror=mirror)
     listed = [file.name for file in list_checkpoint(mirror / CHECKPOINT_FOLDERS[COG]).files]

@@ -86,6 +86,7 @@ def instance_config(given: dict[str, Any]) -> dict[str, Any]:
         "db_name": database["postgresqlDatabase"],
         "port": 5432,
         "params": database["postgresqlParams"],
+        "scheme": database["postgresqlScheme"],
     }
     return {
         "storage": {"postgres": {"postgres_db": login}},

@@ -48,7 +48,7 @@ CLUSTER = {"gcs", "k8s", "postgres"}
 EXTRAS_OF = {
     "orchestrator": CLUSTER | {"ui"},
     "segmentation": CLUSTER | {"cpu", "hub", "sam2", "qwen"},
-    "editing": CLUSTER | {"cpu", "hub", "videopainter", "qwen", "train", "quality"},
+    "editing": CLUSTER | {"cpu", "hub", "videopainter", "flash", "qwen", "train", "quality"},
     "evaluation": CLUSTER | {"cpu", "hub", "quality"},
 }
 ORCHESTRATOR_MB = 500.0

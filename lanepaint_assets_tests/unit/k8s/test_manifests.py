@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import kubernetes_validate
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from lanepaint_assets.definitions import build
-from lanepaint_assets.k8s_profiles import GPU_CLASSES, ROLE_LABEL, STEP_SERVICE_ACCOUNT
+from lanepaint_assets.k8s_profiles import GPU_CLASSES, KEPT_S, ROLE_LABEL, STEP_SERVICE_ACCOUNT
 from lanepaint_assets.settings import load_settings
 from lanepaint_assets_tests.unit.k8s import rendered
 from lanepaint_assets_tests.unit.k8s.pod_rules import problems
@@ -216,6 +217,36 @@ def test_a_server_with_one_pod_does_not_hold_up_a_drain() -> None:
 
     assert rendered.values()["dagsterWebserver"]["replicaCount"] > budgets["ui"]["minAvailable"]
     assert budgets["servers"]["maxUnavailable"] == 1
+
+
+def test_every_pod_may_ask_for_names_whoever_answers_in_the_cluster() -> None:
+    rules = rendered.document("NetworkPolicy", "names-and-google")["spec"]["egress"]
+    (names,) = [rule for rule in rules if {"protocol": "UDP", "port": 53} in rule["ports"]]
+
+    assert {"protocol": "TCP", "port": 53} in names["ports"]
+    (pods,) = [peer["podSelector"]["matchExpressions"][0] for peer in names["to"] if "podSelector" in peer]
+    assert (pods["key"], set(pods["values"])) == ("k8s-app", {"kube-dns", "node-local-dns"})
+    # The cache of a node, and Cloud DNS.
+    blocks = {peer["ipBlock"]["cidr"] for peer in names["to"] if "ipBlock" in peer}
+    assert blocks == {"169.254.20.10/32", "169.254.169.254/32"}
+
+
+def test_the_quota_admits_all_jobs_that_may_be_there_at_once() -> None:
+    quota = rendered.document("ResourceQuota", "gpus-and-jobs")["spec"]["hard"]
+    runs = rendered.values()["concurrency"]["runs"]["maxConcurrentRuns"]
+    kept_s = rendered.values()["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]["jobSpecConfig"]
+
+    assert kept_s["ttlSecondsAfterFinished"] == KEPT_S
+    # A run and four steps of it at once, each of a minute at least, and what is kept of those that ended.
+    assert int(quota["count/jobs.batch"]) >= runs * 5 * (1 + KEPT_S / 60)
+
+
+def test_figures_that_may_fall_are_not_taken_for_counters() -> None:
+    asked = (rendered.K8S / "alerts.yaml").read_text() + (rendered.K8S / "dashboard.json").read_text()
+    counted = re.findall(r"\b(?:increase|rate)\((\w+)", asked)
+
+    assert counted
+    assert [name for name in counted if not name.endswith("_total")] == []
 
 
 def test_the_queue_names_the_gpus_of_the_profiles() -> None:

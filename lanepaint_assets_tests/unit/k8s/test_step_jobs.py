@@ -181,6 +181,27 @@ def test_spot_steps_tolerate_spot_nodes_and_ask_for_them() -> None:
     assert {each["key"] for each in pod["tolerations"]} == {"nvidia.com/gpu", "cloud.google.com/gke-spot"}
 
 
+def test_a_step_on_a_spot_node_ends_within_the_notice() -> None:
+    for chosen, expected in ((90.0, "10"), (4.5, "4.5")):
+        config = step_config(settings(engines="models", k8s_spot=True, stop_grace_s=chosen), ["road_masks"])
+
+        assert {"name": "LANEPAINT_STOP_GRACE_S", "value": expected} in config["container_config"]["env"]
+        assert config["pod_spec_config"]["termination_grace_period_seconds"] == 15
+    of_cpu = step_config(settings(engines="models", k8s_spot=True), ["trajectory_reports"])
+    assert "LANEPAINT_STOP_GRACE_S" not in {each["name"] for each in of_cpu["container_config"]["env"]}
+
+
+@pytest.mark.parametrize("asset", ["sam2_checkpoint", "alpamayo_checkpoint", "prompt_catalogue"])
+def test_observations_have_the_rights_of_steps_and_not_those_of_the_launcher(
+    launches: K8sRunLauncher, asset: str
+) -> None:
+    job = rendered.step_job(launches, ORCHESTRATOR, ops(settings(engines="models"))[asset])
+
+    assert pod_of(job)["serviceAccountName"] == "lanepaint-steps"
+    assert pod_of(job)["automountServiceAccountToken"] is False
+    assert job["spec"]["template"]["metadata"]["labels"]["lanepaint/role"] == "step"
+
+
 def test_only_gpu_steps_wait_in_the_queue() -> None:
     chosen = settings(engines="models", k8s_queue="gpus")
 
@@ -198,6 +219,22 @@ def test_mounted_checkpoints_are_read_only_and_listed_once() -> None:
     assert volume["csi"]["volume_attributes"]["gcsfuseMetadataPrefetchOnMount"] == "true"
     assert config["pod_template_spec_metadata"]["annotations"]["gke-gcsfuse/volumes"] == "true"
     assert {"name": "LANEPAINT_CHECKPOINTS_MOUNT", "value": "/checkpoints"} in config["container_config"]["env"]
+
+
+@pytest.mark.parametrize("gpu", ["a100_80gb", "h100_80gb"])
+def test_a_step_and_the_container_that_mounts_its_checkpoints_fit_one_machine(gpu: str) -> None:
+    chosen = settings(engines="models", k8s_checkpoints="fuse", k8s_large_gpu=gpu, k8s_small_gpu=gpu)
+    for asset in sorted(FAMILIES):
+        config = step_config(chosen, [asset])
+        sidecar = config["pod_template_spec_metadata"]["annotations"]
+        if "gke-gcsfuse/volumes" not in sidecar:
+            continue
+        asked = config["container_config"]["resources"]["requests"]
+
+        # Without a request, GKE takes the limit for it.
+        assert float(asked["cpu"]) + float(sidecar["gke-gcsfuse/cpu-request"]) <= GPU_CLASSES[gpu].cpu
+        memory = int(asked["memory"].removesuffix("Gi")) + int(sidecar["gke-gcsfuse/memory-limit"].removesuffix("Gi"))
+        assert memory <= GPU_CLASSES[gpu].memory_gib
 
 
 def test_downloaded_checkpoints_are_those_that_the_step_reads() -> None:

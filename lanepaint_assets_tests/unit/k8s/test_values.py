@@ -68,6 +68,10 @@ def test_no_service_is_named_so_that_its_variables_look_like_settings() -> None:
     )
 
 
+def test_servers_wait_with_a_nslookup_that_finds_names_of_services() -> None:
+    assert rendered.values()["busybox"]["image"]["tag"].startswith("1.28.")
+
+
 def test_no_secret_is_in_the_values() -> None:
     values = rendered.values()
 
