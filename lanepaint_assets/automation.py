@@ -33,6 +33,7 @@ from lanepaint_assets.conditions import (
     InputChanged,
     LeftIncomplete,
     Pending,
+    UnderWay,
     UnsettledAbove,
 )
 from lanepaint_assets.engines import EngineEntry, Role, chosen_engine, engine_named
@@ -140,14 +141,14 @@ def refresh_condition(settings: Settings, asset: str) -> dg.AutomationCondition[
         return unread_checkpoints(settings, name)
 
     unread = dg.AssetSelection.assets(*sorted(ignored(asset)))
-    ready = ~AC.any_deps_missing().ignore(unread) & ~AC.in_progress() & ~UnsettledAbove(ignored)
+    ready = ~AC.any_deps_missing().ignore(unread) & ~UnderWay() & ~UnsettledAbove(ignored)
     wanted = Pending(InputChanged(ignored) | LeftIncomplete()) | _retry_once()
     return AtMost(wanted & ready, settings.automation_partitions)
 
 
 def source_condition(settings: Settings) -> dg.AutomationCondition[Any]:
     """Of `raw_clips`, whose input is no asset: the sensor `new_chunks` sees changed files; a failure is tried again."""
-    return AtMost(_retry_once() & ~AC.in_progress(), settings.automation_partitions)
+    return AtMost(_retry_once() & ~UnderWay(), settings.automation_partitions)
 
 
 def leaderboard_condition() -> dg.AutomationCondition[Any]:
@@ -155,7 +156,7 @@ def leaderboard_condition() -> dg.AutomationCondition[Any]:
     hourly = (Pending(AC.any_deps_updated()) & AC.cron_tick_passed("0 * * * *")).with_label(
         "new_reports_at_the_full_hour"
     )
-    return (hourly | _retry_once()) & ~AC.in_progress()
+    return (hourly | _retry_once()) & ~UnderWay()
 
 
 def _retry_once() -> dg.AutomationCondition[Any]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from lanepaint_assets.materialization import COMPLETE
+from lanepaint_assets.materialization import tells_complete
 from lanepaint_assets.under_way import called_off, known_backfills, under_way
 
 if TYPE_CHECKING:
@@ -26,21 +27,39 @@ IgnoredInputs = Callable[[str], frozenset[str]]
 """Names of the inputs of an asset that do not matter to it, by its name."""
 
 
-class AtMost(dg.AutomationCondition[dg.AssetKey]):
+class _Condition(dg.AutomationCondition[dg.AssetKey]):
+    """What all of them have.
+
+    Attributes:
+        own_name: enters the keys of cursors.
+        about: what the UI shows.
+    """
+
+    own_name: ClassVar[str]
+    about: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        return self.own_name
+
+    @property
+    def description(self) -> str:
+        return self.about
+
+
+class AtMost(_Condition):
     """True for the first partitions of its operand, so that no more than `most` of the asset are under way.
 
     The rest wait: what latches a request is reset only for partitions that were requested. They follow once half of the
     room is free, so that they come as a few backfills and not as runs one by one.
     """
 
+    # Another limit starts no new history, so it is no part of the name.
+    own_name = "at_most"
+
     def __init__(self, operand: dg.AutomationCondition[Any], most: int) -> None:
         self._operand = operand
         self._most = most
-
-    @property
-    def name(self) -> str:
-        """Enters the cursor's keys: another limit starts no new history, so it is left out."""
-        return "at_most"
 
     @property
     def description(self) -> str:
@@ -59,7 +78,7 @@ class AtMost(dg.AutomationCondition[dg.AssetKey]):
         wanted = await context.for_child_condition(
             self._operand, child_indices=[0], candidate_subset=context.candidate_subset
         ).evaluate_async()
-        room = self._most - len(await under_way(context)) if wanted.true_subset.size else 0
+        room = self._most - (await under_way(context)).size if wanted.true_subset.size else 0
         chosen: set[str] = set()
         if 2 * room >= self._most:
             chosen = set(sorted(wanted.true_subset.expensively_compute_partition_keys())[:room])
@@ -70,7 +89,7 @@ class AtMost(dg.AutomationCondition[dg.AssetKey]):
         )
 
 
-class Pending(dg.AutomationCondition[dg.AssetKey]):
+class Pending(_Condition):
     """True from when its operand was, until the partition is requested or called off.
 
     What was true at the first look does not count.
@@ -79,18 +98,11 @@ class Pending(dg.AutomationCondition[dg.AssetKey]):
     there the reset wins. A change that came within that minute would be lost.
     """
 
+    own_name = "pending"
+    about = "since it was last requested or cancelled"
+
     def __init__(self, operand: dg.AutomationCondition[Any]) -> None:
         self._operand = operand
-
-    @property
-    def name(self) -> str:
-        """Enters the cursor's keys."""
-        return "pending"
-
-    @property
-    def description(self) -> str:
-        """What the UI shows."""
-        return "since it was last requested or cancelled"
 
     @property
     def children(self) -> Sequence[dg.AutomationCondition[Any]]:
@@ -117,7 +129,7 @@ class Pending(dg.AutomationCondition[dg.AssetKey]):
         )
 
 
-class InputChanged(dg.AutomationCondition[dg.AssetKey]):
+class InputChanged(_Condition):
     """True for partitions that exist and of which an input came out different since the last look, or is made now.
 
     Not where the run that made the input makes this asset too. Dagster's own `executed_with_root_target` knows that
@@ -126,18 +138,11 @@ class InputChanged(dg.AutomationCondition[dg.AssetKey]):
     A first version is no change: nothing says that the asset was made from another one.
     """
 
+    own_name = "input_changed"
+    about = "an input has another data version"
+
     def __init__(self, ignored: IgnoredInputs) -> None:
         self._ignored = ignored
-
-    @property
-    def name(self) -> str:
-        """Enters the cursor's keys."""
-        return "input_changed"
-
-    @property
-    def description(self) -> str:
-        """What the UI shows."""
-        return "an input has another data version"
 
     async def evaluate(  # type: ignore[override]  # Dagster awaits what its own conditions return
         self, context: dg.AutomationContext[dg.AssetKey]
@@ -181,7 +186,23 @@ class InputChanged(dg.AutomationCondition[dg.AssetKey]):
         }
 
 
-class UnsettledAbove(dg.AutomationCondition[dg.AssetKey]):
+class UnderWay(_Condition):
+    """True while a run or a backfill is to make the partition, a backfill of a job included.
+
+    Dagster's `in_progress` does not know what a backfill of a job has not launched, and would ask for it once more.
+    """
+
+    own_name = "under_way"
+    about = "a run or a backfill is to make it"
+
+    async def evaluate(  # type: ignore[override]  # Dagster awaits what its own conditions return
+        self, context: dg.AutomationContext[dg.AssetKey]
+    ) -> dg.AutomationResult[dg.AssetKey]:
+        """Called by Dagster once a tick."""
+        return dg.AutomationResult(context, context.candidate_subset.compute_intersection(await under_way(context)))
+
+
+class UnsettledAbove(_Condition):
     """True for partitions that an asset further up is being made for, or is out of date for.
 
     Out of date: the partition exists and an input has another data version than when it was made. What is requested in
@@ -192,18 +213,11 @@ class UnsettledAbove(dg.AutomationCondition[dg.AssetKey]):
     way up the graph.
     """
 
+    own_name = "unsettled_above"
+    about = "an asset further up is being made or out of date"
+
     def __init__(self, ignored: IgnoredInputs) -> None:
         self._ignored = ignored
-
-    @property
-    def name(self) -> str:
-        """Enters the cursor's keys."""
-        return "unsettled_above"
-
-    @property
-    def description(self) -> str:
-        """What the UI shows."""
-        return "an asset further up is being made or out of date"
 
     async def evaluate(  # type: ignore[override]  # Dagster awaits what its own conditions return
         self, context: dg.AutomationContext[dg.AssetKey]
@@ -231,7 +245,7 @@ class UnsettledAbove(dg.AutomationCondition[dg.AssetKey]):
                 outdated[name] = sorted(stale)
             requested = context.request_subsets_by_key.get(key)
             now = set(requested.expensively_compute_partition_keys()) if requested is not None else set()
-            unsettled |= (stale | await under_way(context, key)) - now
+            unsettled |= (stale | _partitions(await under_way(context, key))) - now
         return dg.AutomationResult(
             context,
             true_subset=context.candidate_subset.compute_intersection_with_partition_keys(unsettled),
@@ -311,21 +325,14 @@ def _above(context: dg.AutomationContext[dg.AssetKey]) -> set[dg.AssetKey]:
     return found
 
 
-class LeftIncomplete(dg.AutomationCondition[dg.AssetKey]):
+class LeftIncomplete(_Condition):
     """True for partitions that a run has just made only in part, because it was narrowed to some prompts.
 
     Not for runs that a condition requested: those ask for everything, so what they leave out, another would too.
     """
 
-    @property
-    def name(self) -> str:
-        """Enters the cursor's keys."""
-        return "left_incomplete"
-
-    @property
-    def description(self) -> str:
-        """What the UI shows."""
-        return "made for some prompts only since the last look"
+    own_name = "left_incomplete"
+    about = "made for some prompts only since the last look"
 
     async def evaluate(  # type: ignore[override]  # Dagster awaits what its own conditions return
         self, context: dg.AutomationContext[dg.AssetKey]
@@ -342,37 +349,29 @@ class LeftIncomplete(dg.AutomationCondition[dg.AssetKey]):
         return dg.AutomationResult(context, subset)
 
 
-# Materializations that one question fetches; each carries its metadata, tens of kilobytes with a preview.
+# Events that one question fetches; each carries its metadata, tens of kilobytes with a preview.
 _FETCHED_AT_ONCE = 200
 
 
 def incomplete_partitions(instance: dg.DagsterInstance, asset: dg.AssetKey, after_event: int) -> set[str]:
     """Partitions whose latest materialization after an event is incomplete and was not requested by a condition."""
-    latest: dict[str, str | None] = {}
-    cursor = None
-    while True:
-        found = instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=asset, after_storage_id=after_event),
-            limit=_FETCHED_AT_ONCE,
-            cursor=cursor,
-        )
-        for record in found.records:
-            materialization = record.asset_materialization
-            if materialization is None or materialization.partition is None or materialization.partition in latest:
-                continue
-            complete = materialization.metadata.get(COMPLETE)
-            latest[materialization.partition] = (
-                record.run_id if complete is not None and complete.value is False else None
-            )
-        if not found.has_more:
-            break
-        cursor = found.cursor
-    suspects = {run_id for run_id in latest.values() if run_id is not None}
+    made = dg.DagsterEventType.ASSET_MATERIALIZATION
+    versions = instance.event_log_storage.get_latest_tags_by_partition(
+        asset, made, [DATA_VERSION_TAG], after_cursor=after_event
+    )
+    suspects = {partition for partition, tags in versions.items() if not tells_complete(tags[DATA_VERSION_TAG])}
     if not suspects:
         return set()
+    # Which run made them, their events alone tell.
+    events = sorted(instance.get_latest_storage_id_by_partition(asset, made, suspects).values())
+    run_of: dict[str | None, str] = {}
+    for start in range(0, len(events), _FETCHED_AT_ONCE):
+        wanted = dg.AssetRecordsFilter(asset_key=asset, storage_ids=events[start : start + _FETCHED_AT_ONCE])
+        for record in instance.fetch_materializations(wanted, limit=_FETCHED_AT_ONCE).records:
+            run_of[record.partition_key] = record.run_id
     requested = {
         run.run_id
-        for run in instance.get_runs(dg.RunsFilter(run_ids=list(suspects)))
+        for run in instance.get_runs(dg.RunsFilter(run_ids=list(run_of.values())))
         if run.tags.get(REQUESTED_BY_TAG) == AUTOMATION
     }
-    return {partition for partition, run_id in latest.items() if run_id is not None and run_id not in requested}
+    return {partition for partition in suspects if run_of.get(partition) not in requested}

@@ -93,6 +93,16 @@ def number(row: ItemRow, fact: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
+def measured(figures: Mapping[str, float | bool], fault: str | None) -> Finding:
+    """The finding where a row has the facts that a check judges.
+
+    Args:
+        figures: see `Finding`.
+        fault: what is wrong; None where nothing is.
+    """
+    return Finding(passed=fault is None, text=fault or "", figures=figures)
+
+
 def not_measured(row: ItemRow, what: str) -> Finding:
     """The finding where a row lacks the facts that a check judges."""
     origin = row.facts.get("origin")

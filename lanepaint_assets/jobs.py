@@ -51,9 +51,15 @@ JOB_OF_STAGES = {
     "3": "alpamayo_only",
 }
 
-# Beside the variants: what training reads. A person starts it; no stage needs it.
+# Beside the variants; a person starts them, and no stage needs them.
 TRAINING_DATA = "training_data"
-TRAINING_ASSETS = ("raw_clips", "training_samples", "filtered_samples")
+LORA_TRAINING = "lora_training"
+
+JOB_ASSETS: dict[str, tuple[str, ...]] = {
+    **{job: tuple(asset for stage in stages for asset in STAGE_ASSETS[stage]) for stages, job in JOB_OF_STAGES.items()},
+    TRAINING_DATA: ("raw_clips", "training_samples", "filtered_samples"),
+    LORA_TRAINING: ("lane_loras",),
+}
 
 JOB_DESCRIPTIONS = {
     "master_pipeline": "Clips to report: segmentation, editing, evaluation.",
@@ -62,6 +68,8 @@ JOB_DESCRIPTIONS = {
     "vp_only": "Editing only, from masks that exist.",
     "vp_alpamayo": "Editing and evaluation, from masks that exist.",
     "alpamayo_only": "Evaluation only, of edited videos that exist.",
+    TRAINING_DATA: "Training samples of a chunk and their subsets by lane style.",
+    LORA_TRAINING: "Train the LoRA of one lane style. Started by a person.",
 }
 
 
@@ -75,30 +83,16 @@ def build_jobs() -> list[UnresolvedAssetJobDefinition]:
     could report neither the checks nor the metadata of each, and one that failed would fail them all. A cancelled
     backfill loses the items that were being made; the next run of a chunk reuses all others.
     """
-    jobs = [
+    stages_of = {job: stages for stages, job in JOB_OF_STAGES.items()}
+    return [
         dg.define_asset_job(
-            name,
-            selection=dg.AssetSelection.assets(*(asset for stage in stages for asset in STAGE_ASSETS[stage])),
-            description=JOB_DESCRIPTIONS[name],
-            tags={"lanepaint/stages": stages},
+            job,
+            selection=dg.AssetSelection.assets(*assets),
+            description=JOB_DESCRIPTIONS[job],
+            tags={"lanepaint/stages": stages_of[job]} if job in stages_of else None,
         )
-        for stages, name in JOB_OF_STAGES.items()
+        for job, assets in JOB_ASSETS.items()
     ]
-    jobs.append(
-        dg.define_asset_job(
-            TRAINING_DATA,
-            selection=dg.AssetSelection.assets(*TRAINING_ASSETS),
-            description="Training samples of a chunk and their subsets by lane style.",
-        )
-    )
-    jobs.append(
-        dg.define_asset_job(
-            "lora_training",
-            selection=dg.AssetSelection.assets("lane_loras"),
-            description="Train the LoRA of one lane style. Started by a person.",
-        )
-    )
-    return jobs
 
 
 def prompt_config(assets: Iterable[str], prompts: Sequence[str]) -> dict[str, Any]:
@@ -178,13 +172,11 @@ def run_job(
     run_name: str | None = None,
 ) -> JobOutcome:
     """Run a job for one partition in this process; Dagster's own log stays quiet, its event log is complete."""
-    stages = next((stages for stages, name in JOB_OF_STAGES.items() if name == job), "")
-    assets = [asset for stage in stages for asset in STAGE_ASSETS[stage]]
     result = definitions.resolve_job_def(job).execute_in_process(
         partition_key=partition,
         instance=instance,
         run_config={
-            **prompt_config(assets, prompts),
+            **prompt_config(JOB_ASSETS[job], prompts),
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
         },
         tags={**(tags or {}), **({RUN_NAME_TAG: run_name} if run_name else {})},

@@ -22,8 +22,9 @@ from lanepaint_assets.store.items import PartitionOutcome, StepError
 from lanepaint_assets.store.layout import manifest_path
 from lanepaint_assets.store.upstream import MissingUpstreamError
 
-# Metadata that says whether a materialization was narrowed; conditions read it (`conditions.LeftIncomplete`).
-COMPLETE = "complete"
+# Ends the data version of a partition that a narrowed run left incomplete, where `complete` in the metadata is for
+# people: Dagster finds the versions of ten thousand partitions with one question, and metadata event by event.
+_INCOMPLETE = "-incomplete"
 
 # Metadata lives in the event log: a table of more rows than this belongs into the manifest, which is linked.
 TABLE_ROWS = 200
@@ -91,7 +92,7 @@ def as_result(
         "computed": dg.MetadataValue.int(len(outcome.computed)),
         "reused": dg.MetadataValue.int(len(outcome.reused)),
         "failed": dg.MetadataValue.int(len(failed)),
-        COMPLETE: dg.MetadataValue.bool(outcome.complete),
+        "complete": dg.MetadataValue.bool(outcome.complete),
         "engines": dg.MetadataValue.text(", ".join(engines) if engines else "none"),
         "run_name": dg.MetadataValue.text(run),
         "duration_s": dg.MetadataValue.float(round(outcome.seconds, 2)),
@@ -112,9 +113,24 @@ def as_result(
     return dg.MaterializeResult(
         asset_key=asset,
         metadata=metadata,
-        data_version=dg.DataVersion(outcome.data_version),
+        data_version=dg.DataVersion(told_version(outcome.data_version, complete=outcome.complete)),
         check_results=check_results(asset, checks, outcome),
     )
+
+
+def told_version(version: str, *, complete: bool) -> str:
+    """What a partition's data version is for Dagster.
+
+    Args:
+        version: digest of its called-for rows.
+        complete: whether those are all that is called for, none of them outdated.
+    """
+    return version if complete else f"{version}{_INCOMPLETE}"
+
+
+def tells_complete(version: str) -> bool:
+    """Whether a partition of a version that `told_version` gave was complete."""
+    return not version.endswith(_INCOMPLETE)
 
 
 def item_table(outcome: PartitionOutcome) -> pd.DataFrame:

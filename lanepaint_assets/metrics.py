@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from lanepaint_assets.automation import LARGE_GPU, SMALL_GPU
-from lanepaint_assets.commands.status import Status, Wanted, gather
+from lanepaint_assets.commands.status import LEADERBOARD, Status, Wanted, gather
 from lanepaint_assets.partition_states import STATES
 from lanepaint_assets.settings import KEEP_HOURS, Settings
 
@@ -162,12 +162,12 @@ def _of_partitions(status: Status) -> Iterator[Metric]:
     )
     for asset in (each for assets in status.assets.values() for each in assets):
         standings = [assets[asset] for assets in status.chunks.values()]
-        by_state = Counter(standing.state for standing in standings)
-        for state in STATES:
-            states.add_metric([asset, state], by_state[state])
+        _count(states, asset, [standing.state for standing in standings])
         counted = [standing.items for standing in standings if standing.items is not None]
         for name in ("ok", "failed", "outdated", "retired"):
             items.add_metric([asset, name], sum(getattr(each, name) for each in counted))
+    if status.leaderboard is not None:
+        _count(states, LEADERBOARD, [status.leaderboard.state])
     yield states
     yield items
     yield _gauge("lanepaint_manifests_expected", "Manifests that there may be.", status.manifests)
@@ -176,6 +176,12 @@ def _of_partitions(status: Status) -> Iterator[Metric]:
         yield _gauge("lanepaint_stored_bytes", "Size of all items that the last look had time for.", status.disk.size)
         size = status.disk.collectable_size
         yield _gauge("lanepaint_collectable_bytes", "Size of the versions that `lanepaint gc` would remove.", size)
+
+
+def _count(states: GaugeMetricFamily, asset: str, of_partitions: Sequence[str]) -> None:
+    by_state = Counter(of_partitions)
+    for state in STATES:
+        states.add_metric([asset, state], by_state[state])
 
 
 def _gauge(name: str, about: str, value: float) -> Metric:

@@ -16,22 +16,21 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 from dagster._core.definitions.data_version import (
+    DATA_VERSION_TAG,
     DEFAULT_DATA_VERSION,
     DataProvenance,
     extract_data_provenance_from_entry,
     extract_data_version_from_entry,
 )
-from dagster._core.definitions.partitions.context import partition_loading_context
-from dagster._core.errors import DagsterDefinitionChangedDeserializationError
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-from lanepaint_assets.materialization import COMPLETE
+from lanepaint_assets.materialization import tells_complete
+from lanepaint_assets.under_way import Targets, left_to_backfills
 
 if TYPE_CHECKING:
     from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
@@ -56,7 +55,6 @@ _RUNS_AT_ONCE = 500
 
 _WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING)
 _WORKING = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
-_DATA_VERSION = "dagster/data_version"
 _MADE = dg.DagsterEventType.ASSET_MATERIALIZATION
 
 
@@ -70,7 +68,8 @@ class PartitionState:
         run_id: the last run that was to make it and has not.
         came_to: what became of that run.
         made: when it was last made; None where it never was, or its event was not read.
-        complete: False where the run that made it was narrowed to some prompts; None where its event was not read.
+        complete: False where the run that made it was narrowed to some prompts; None where it was never made, or by
+            something else than a run.
     """
 
     state: State
@@ -86,7 +85,6 @@ class _Receipt:
     """What the event of a materialization notes."""
 
     made: datetime
-    complete: bool | None
     provenance: DataProvenance | None
 
 
@@ -121,7 +119,6 @@ class PartitionStates:
     def of(self, assets: Sequence[str], chunks: Sequence[str]) -> dict[str, dict[str, PartitionState]]:
         """The state of every one of `chunks`, by asset and chunk."""
         reads_all = len(assets) * len(chunks) <= self._one_by_one
-        waiting = self._targets_of_backfills()
         found: dict[str, dict[str, PartitionState]] = {}
         for asset in assets:
             key = dg.AssetKey(asset)
@@ -129,14 +126,15 @@ class PartitionStates:
             latest = {chunk: event for chunk, event in self._latest(key).items() if chunk in wanted}
             receipts = self._receipts(key, latest.values()) if reads_all else {}
             causes = self._causes(key, latest, receipts)
-            attempts = self._attempts(key)
+            attempts, versions = self._attempts(key), self._versions(key)
             found[asset] = {
                 chunk: _state(
-                    latest.get(chunk),
                     attempts.get(chunk),
-                    chunk in waiting.get(key, ()),
-                    causes.get(chunk, ()),
-                    receipts,
+                    is_made=chunk in latest,
+                    is_waiting=chunk in self._waiting.get(key, ()),
+                    causes=causes.get(chunk, ()),
+                    made=receipts[latest[chunk]].made if latest.get(chunk) in receipts else None,
+                    complete=tells_complete(versions[chunk]) if chunk in versions else None,
                 )
                 for chunk in chunks
             }
@@ -145,12 +143,14 @@ class PartitionStates:
     def whole(self, asset: str) -> PartitionState:
         """The state of an asset without partitions that gathers all chunks; being behind is its only cause."""
         key = dg.AssetKey(asset)
-        record = self._instance.get_latest_data_version_record(key)
-        if record is None:
-            return PartitionState("missing")
-        causes = tuple(self._newer_inputs(key, record.storage_id))
-        made = datetime.fromtimestamp(record.timestamp, UTC)
-        return PartitionState("stale" if causes else "fresh", causes, made=made)
+        made = self._instance.get_latest_data_version_record(key)
+        return _state(
+            self._attempt_at_all(key, 0 if made is None else made.storage_id),
+            is_made=made is not None,
+            is_waiting=key in self._waiting,
+            causes=() if made is None else tuple(self._newer_inputs(key, made.storage_id)),
+            made=None if made is None else datetime.fromtimestamp(made.timestamp, UTC),
+        )
 
     def reasons(self, run_ids: Iterable[str]) -> dict[str, dict[str, str]]:
         """Why runs failed, by run and step; a run that ended outside of its steps tells it under ''."""
@@ -173,6 +173,10 @@ class PartitionStates:
             told[run_id] = steps
         return told
 
+    @cached_property
+    def _waiting(self) -> Targets:
+        return left_to_backfills(self._instance)
+
     def _read_latest(self, key: dg.AssetKey) -> Mapping[str, int]:
         """Event of the latest materialization, by partition."""
         return self._instance.get_latest_storage_id_by_partition(key, _MADE)
@@ -180,9 +184,9 @@ class PartitionStates:
     def _read_versions(self, key: dg.AssetKey, before: int | None = None) -> Mapping[str, str]:
         """Data version by partition, of now or as it was before an event."""
         tags = self._instance.event_log_storage.get_latest_tags_by_partition(
-            key, _MADE, [_DATA_VERSION], before_cursor=before
+            key, _MADE, [DATA_VERSION_TAG], before_cursor=before
         )
-        return {partition: found[_DATA_VERSION] for partition, found in tags.items() if _DATA_VERSION in found}
+        return {partition: found[DATA_VERSION_TAG] for partition, found in tags.items() if DATA_VERSION_TAG in found}
 
     def _version(self, key: dg.AssetKey, chunk: str) -> str:
         return self._versions(key).get(chunk, DEFAULT_DATA_VERSION.value)
@@ -221,23 +225,14 @@ class PartitionStates:
                     states[run.run_id] = state
         return {chunk: (run_id, states[run_id]) for chunk, (run_id, _) in attempts.items() if run_id in states}
 
-    def _targets_of_backfills(self) -> dict[dg.AssetKey, set[str]]:
-        """Partitions that a backfill is still to make, also those of which it has started no run yet."""
-        found: dict[dg.AssetKey, set[str]] = {}
-        active = self._instance.get_backfills(filters=BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED]))
-        with partition_loading_context(dynamic_partitions_store=self._instance):
-            for backfill in active:
-                if not backfill.is_asset_backfill:
-                    continue
-                try:
-                    data = backfill.get_asset_backfill_data(self._graph)
-                except DagsterDefinitionChangedDeserializationError:
-                    # Of another code location, or of assets that are no more: none of ours are in it.
-                    continue
-                left = data.target_subset - data.materialized_subset - data.failed_and_downstream_subset
-                for key, subset in left.partitions_subsets_by_asset_key.items():
-                    found.setdefault(key, set()).update(subset.get_partition_keys())
-        return found
+    def _attempt_at_all(self, key: dg.AssetKey, made: int) -> tuple[str, State] | None:
+        """As `_attempts`, of an asset without partitions that was last made by an event."""
+        planned = self._instance.event_log_storage.get_latest_planned_materialization_info(key)
+        if planned is None or planned.storage_id < made:
+            return None
+        run = self._instance.get_run_by_id(planned.run_id)
+        state = None if run is None else _state_of_run(run.status)
+        return None if state is None else (planned.run_id, state)
 
     def _receipts(self, key: dg.AssetKey, events: Iterable[int]) -> dict[int, _Receipt]:
         wanted = sorted(set(events))
@@ -248,11 +243,8 @@ class PartitionStates:
                 dg.AssetRecordsFilter(asset_key=key, storage_ids=some), limit=len(some)
             ).records
             for record in records:
-                materialization = record.asset_materialization
-                complete = materialization.metadata.get(COMPLETE) if materialization is not None else None
                 found[record.storage_id] = _Receipt(
                     made=datetime.fromtimestamp(record.timestamp, UTC),
-                    complete=None if complete is None else bool(complete.value),
                     provenance=extract_data_provenance_from_entry(record.event_log_entry),
                 )
         return found
@@ -385,11 +377,13 @@ class PartitionStates:
 
 
 def _state(
-    made: int | None,
     attempt: tuple[str, State] | None,
+    *,
+    is_made: bool,
     is_waiting: bool,
     causes: tuple[str, ...],
-    receipts: Mapping[int, _Receipt],
+    made: datetime | None,
+    complete: bool | None = None,
 ) -> PartitionState:
     run_id, tried = attempt if attempt is not None else (None, None)
     state: State
@@ -399,19 +393,11 @@ def _state(
         state = "queued"
     elif tried == "failed":
         state = "failed"
-    elif made is None:
+    elif not is_made:
         state = "cancelled" if tried == "cancelled" else "missing"
     else:
         state = "stale" if causes else "fresh"
-    receipt = receipts.get(made) if made is not None else None
-    return PartitionState(
-        state=state,
-        causes=causes,
-        run_id=run_id,
-        came_to=tried,
-        made=receipt.made if receipt else None,
-        complete=receipt.complete if receipt else None,
-    )
+    return PartitionState(state=state, causes=causes, run_id=run_id, came_to=tried, made=made, complete=complete)
 
 
 def _state_of_run(status: dg.DagsterRunStatus) -> State | None:

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import fsspec
 
 from lanepaint_assets.clips.sources import ClipSourceError
+from lanepaint_assets.remote_errors import as_os_errors
 
 # What object stores call the thing that changes with an object's bytes, best first: content hashes survive a copy.
 _REMOTE_ETAG_FIELDS = ("md5Hash", "crc32c", "etag", "ETag", "generation", "mtime", "LastModified", "created")
@@ -80,11 +81,16 @@ class FileTree:
         """Direct children of the folder `path`, by name; empty where there is no such folder.
 
         One call is one listing of the store (of a large folder in a bucket: one a thousand names).
+
+        Raises:
+            ClipSourceError: the bucket does not answer, or refuses.
+            OSError: a folder of a disk may not be read.
         """
         try:
-            # Stores may answer from a cache that predates the files that a person has just added.
-            self._store.invalidate_cache(path)
-            found = self._store.ls(path, detail=True)
+            with self._asked(path):
+                # Stores may answer from a cache that predates the files that a person has just added.
+                self._store.invalidate_cache(path)
+                found = self._store.ls(path, detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
         entries = [self._entry(info) for info in found]
@@ -92,11 +98,17 @@ class FileTree:
         return sorted((e for e in entries if e.name and not self._is_self(e, path, own)), key=lambda entry: entry.name)
 
     def stat(self, uri: str) -> Entry | None:
-        """The file at `uri` as it is now; None where there is none."""
+        """The file at `uri` as it is now; None where there is none.
+
+        Raises:
+            ClipSourceError: the bucket does not answer, or refuses.
+            OSError: a folder of a disk may not be read.
+        """
         path = self._path(uri)
         try:
-            self._store.invalidate_cache(str(PurePosixPath(path).parent))
-            info = self._store.info(path)
+            with self._asked(path):
+                self._store.invalidate_cache(str(PurePosixPath(path).parent))
+                info = self._store.info(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         entry = self._entry(info)
@@ -119,13 +131,24 @@ class FileTree:
         with tempfile.TemporaryDirectory(prefix="lanepaint-clip-") as folder:
             copy = Path(folder) / (PurePosixPath(path).name or "clip.mp4")
             try:
-                with self._store.open(path, "rb") as remote, copy.open("wb") as local:
+                with self._asked(path), self._store.open(path, "rb") as remote, copy.open("wb") as local:
                     shutil.copyfileobj(remote, local, length=1 << 20)
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                raise ClipSourceError(f"{uri} cannot be read: {error}") from error
+            except NotADirectoryError as error:
+                raise FileNotFoundError(uri) from error
             yield copy
+
+    @contextmanager
+    def _asked(self, path: str) -> Iterator[None]:
+        """A bucket that does not do what it is asked for is the source's trouble; a disk speaks for itself."""
+        try:
+            with as_os_errors():
+                yield
+        except (FileNotFoundError, NotADirectoryError):
+            raise
+        except OSError as error:
+            if self.is_local:
+                raise
+            raise ClipSourceError(f"{self.uri(path)} cannot be read: {error}") from error
 
     def _path(self, uri: str) -> str:
         return str(self._store._strip_protocol(uri))

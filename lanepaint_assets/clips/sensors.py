@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.storage.dagster_run import RunRecord
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 from pydantic import BaseModel, ValidationError
@@ -28,6 +28,7 @@ from lanepaint_assets.clips.steps import SourceChange
 from lanepaint_assets.partitions import Rest, SourceLook, Unchanged, look_at_source, registered_chunks
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.store.errors import StoreError
+from lanepaint_assets.under_way import left_to_backfills
 
 # New partitions, first runs and runs for changed files of one tick, each: a first look at a large bucket must not
 # request thousands of runs at once.
@@ -245,8 +246,8 @@ class _Tick:
         return self._left_of(BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING)
 
     def _left_of(self, *statuses: BulkActionStatus, most: int | None = None) -> set[str]:
-        found = self._instance.get_backfills(filters=BulkActionsFilter(statuses=list(statuses)), limit=most)
-        return {key for backfill in found for key in _outstanding(backfill)}
+        left = left_to_backfills(self._instance, statuses, newest=most)
+        return {key for partitions in left.values() for key in partitions if key is not None}
 
 
 @dataclass(frozen=True)
@@ -310,19 +311,6 @@ def _request_of(change: SourceChange, failed: int) -> dg.RunRequest:
             FILES_TAG: change.files,
         },
     )
-
-
-def _outstanding(backfill: PartitionBackfill) -> Iterator[str]:
-    """Partitions of a backfill that have not ended; of a job's, those that it has not launched."""
-    names = list(backfill.partition_names or ())
-    launched = backfill.last_submitted_partition_name
-    yield from names[names.index(launched) + 1 :] if launched in names else names
-    data = backfill.asset_backfill_data
-    if data is None:
-        return
-    left = data.target_subset - data.materialized_subset - data.failed_and_downstream_subset
-    for subset in left.partitions_subsets_by_asset_key.values():
-        yield from subset.get_partition_keys()
 
 
 def _names(chunks: Sequence[str]) -> str:

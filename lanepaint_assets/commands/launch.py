@@ -15,9 +15,9 @@ from lanepaint_assets.commands.progress import Bars
 from lanepaint_assets.definitions import build
 from lanepaint_assets.evaluation.report_steps import REPORT_FILE
 from lanepaint_assets.jobs import (
+    JOB_ASSETS,
     JOB_OF_STAGES,
     STAGE_ASSETS,
-    TRAINING_ASSETS,
     TRAINING_DATA,
     JobOutcome,
     open_instance,
@@ -128,20 +128,18 @@ def run(
     selected_prompts(session.platform, prompts)
     keys = chosen_chunks(session, chunks, say)
     check_inputs(session, stages, keys)
-    assets = [asset for stage in sorted(set(stages)) for asset in STAGE_ASSETS[stage]]
-    return _run_chunks(session, job, assets, keys, prompts, run_id, say)
+    return _run_chunks(session, job, keys, prompts, run_id, say)
 
 
 def make_samples(session: Session, *, chunks: Sequence[str], run_id: str | None, say: Say) -> bool:
     """Make the training samples of chunks and their subsets by lane style; otherwise as `run`."""
     keys = chosen_chunks(session, chunks, say)
-    return _run_chunks(session, TRAINING_DATA, TRAINING_ASSETS, keys, (), run_id, say)
+    return _run_chunks(session, TRAINING_DATA, keys, (), run_id, say)
 
 
 def _run_chunks(
     session: Session,
     job: str,
-    assets: Sequence[str],
     keys: Sequence[str],
     prompts: Sequence[str],
     run_id: str | None,
@@ -161,7 +159,7 @@ def _run_chunks(
             run_name=name,
             tags={"lanepaint/started_by": "cli"},
         )
-        _tell_outcome(session, assets, chunk, outcome, name or outcome.run_id, say)
+        _tell_outcome(session, JOB_ASSETS[job], chunk, outcome, name or outcome.run_id, say)
         stop_if_interrupted(outcome, say)
         all_well &= outcome.success
     return all_well

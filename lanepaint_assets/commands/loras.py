@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lanepaint_assets.commands.errors import CommandError
 from lanepaint_assets.commands.launch import Session, stop_if_interrupted
 from lanepaint_assets.definitions import build
-from lanepaint_assets.jobs import run_job
+from lanepaint_assets.jobs import LORA_TRAINING, run_job
 from lanepaint_assets.partitions import LANE_STYLES
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.store.manifest import ItemRow
@@ -41,7 +41,7 @@ def train_lora(session: Session, style_key: str, say: Say) -> bool:
     """
     _check_style(style_key)
     definitions = build(session.settings, platform=session.platform)
-    outcome = run_job(definitions, session.instance, "lora_training", style_key, tags={"lanepaint/started_by": "cli"})
+    outcome = run_job(definitions, session.instance, LORA_TRAINING, style_key, tags={"lanepaint/started_by": "cli"})
     stop_if_interrupted(outcome, say)
     for failure in outcome.failures:
         say(failure.message)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -25,6 +25,7 @@ from lanepaint_assets.jobs import STAGE_ASSETS, open_instance
 from lanepaint_assets.partition_states import PartitionState, PartitionStates, State
 from lanepaint_assets.partitions import registered_chunks
 from lanepaint_assets.platform import Platform
+from lanepaint_assets.remote_errors import as_os_errors
 from lanepaint_assets.settings import Settings, SettingsError
 from lanepaint_assets.store.collection import collectable, stored_versions
 from lanepaint_assets.store.errors import StoreError
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 # Stages as `lanepaint run` names them, and what `lanepaint dataset make` makes beside them.
 STAGES: dict[str, tuple[str, ...]] = {**STAGE_ASSETS, "training": ("training_samples", "filtered_samples")}
+# Gathers all chunks, so it has a state of its own and no standing in a chunk.
+LEADERBOARD = "prompt_leaderboard"
 STAGE_NAMES = {"1": "Segmentation", "2": "Editing", "3": "Evaluation", "training": "Training data"}
 
 # Exit statuses: everything asked for is fresh or was never asked for; something failed; something is not finished.
@@ -158,10 +161,11 @@ class Status:
     def exit_status(self) -> int:
         """`FAILED` where anything failed, else `UNFINISHED` where anything is left to do, else `WELL`."""
         standings = [standing for assets in self.chunks.values() for standing in assets.values()]
+        if self.leaderboard is not None:
+            standings.append(Standing(self.leaderboard, None))
         if self.failures or any(standing.has_failed for standing in standings):
             return FAILED
-        is_behind = self.leaderboard is not None and self.leaderboard.state == "stale"
-        return UNFINISHED if is_behind or any(standing.is_unfinished for standing in standings) else WELL
+        return UNFINISHED if any(standing.is_unfinished for standing in standings) else WELL
 
 
 def gather(settings: Settings, wanted: Wanted, instance: dagster.DagsterInstance | None = None) -> Status:
@@ -189,7 +193,7 @@ def gather(settings: Settings, wanted: Wanted, instance: dagster.DagsterInstance
         dagster_states = PartitionStates(instance, definitions, unread=unread)
         states = dagster_states.of(names, keys)
         if "3" in assets and not wanted.chunks:
-            leaderboard = dagster_states.whole("prompt_leaderboard")
+            leaderboard = dagster_states.whole(LEADERBOARD)
     seconds = None if wanted.full or wanted.failed_only else LOOK_S
     rows = read_rows(platform.store, _worst_first(keys, names, states), seconds)
     standings = {
@@ -199,8 +203,8 @@ def gather(settings: Settings, wanted: Wanted, instance: dagster.DagsterInstance
     places = (Place(key, asset) for key in keys for asset in names)
     failed = list(failures((place, rows[place]) for place in places if place in rows))
     if instance is not None:
-        steps = _failed_steps(dagster_states, states, keys)
-        failed = [*(step for step in steps if not _repeats(step, rows.get(Place(step.chunk, step.asset)))), *failed]
+        steps = _failed_steps(dagster_states, states, keys, leaderboard)
+        failed = [*(step for step in steps if not _repeats(step, rows)), *failed]
     return Status(
         moment=datetime.now(UTC),
         root=str(platform.store.root),
@@ -262,14 +266,18 @@ def _worst_first(
 
 
 def _failed_steps(
-    dagster_states: PartitionStates, states: dict[str, dict[str, PartitionState]], keys: Sequence[str]
+    dagster_states: PartitionStates,
+    states: dict[str, dict[str, PartitionState]],
+    keys: Sequence[str],
+    leaderboard: PartitionState | None,
 ) -> Iterator[Failure]:
     """The steps that failed in the last runs; those that their runs did not come to are left out."""
+    known: dict[tuple[str | None, str], PartitionState] = {}
+    if leaderboard is not None:
+        known[None, LEADERBOARD] = leaderboard
+    known |= {(key, asset): of_asset[key] for key in keys for asset, of_asset in states.items()}
     failed = {
-        (key, asset): state.run_id
-        for key in keys
-        for asset, of_asset in states.items()
-        if (state := of_asset[key]).state == "failed" and state.run_id is not None
+        place: state.run_id for place, state in known.items() if state.state == "failed" and state.run_id is not None
     }
     run_ids = list(dict.fromkeys(run_id for run_id in failed.values()))
     reasons = dagster_states.reasons(run_ids[:_ASKED_RUNS])
@@ -285,9 +293,10 @@ def _failed_steps(
         told.add(run_id)
 
 
-def _repeats(step: Failure, rows: Rows | None) -> bool:
+def _repeats(step: Failure, rows: Mapping[Place, Rows]) -> bool:
     """Whether the reason of a step only repeats those of its items."""
-    return rows is not None and any(item in step.reason for item, _ in rows.failed)
+    found = None if step.chunk is None else rows.get(Place(step.chunk, step.asset))
+    return found is not None and any(item in step.reason for item, _ in found.failed)
 
 
 def _disk(
@@ -306,14 +315,15 @@ def _disk(
     size = versions = free_size = free_versions = 0
     is_measured = True
     try:
-        for version in stored_versions(platform.store, assets, wanted.chunks or None):
-            size, versions = size + version.size, versions + 1
-            if collectable([version], before):
-                free_size, free_versions = free_size + version.size, free_versions + 1
-            if ends is not None and time.monotonic() > ends:
-                is_measured = False
-                break
-    except StoreError:
+        with as_os_errors():
+            for version in stored_versions(platform.store, assets, wanted.chunks or None):
+                size, versions = size + version.size, versions + 1
+                if collectable([version], before):
+                    free_size, free_versions = free_size + version.size, free_versions + 1
+                if ends is not None and time.monotonic() > ends:
+                    is_measured = False
+                    break
+    except (StoreError, OSError):
         # A manifest that cannot be read is among the failures; what it names cannot be told from what it does not.
         is_measured = False
     return Disk(size, versions, free_size, free_versions, is_measured)

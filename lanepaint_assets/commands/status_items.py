@@ -63,9 +63,12 @@ class Rows:
 
 @dataclass(frozen=True)
 class Failure:
-    """An item, or a whole step where `item` is None, that failed; of a step also its run."""
+    """An item, or a whole step where `item` is None, that failed; of a step also its run.
 
-    chunk: str
+    Without a chunk it is of an asset that gathers all of them.
+    """
+
+    chunk: str | None
     asset: str
     item: str | None
     reason: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lanepaint_assets.item_checks import ERROR, WARN, Finding, ItemCheck, not_measured, number
+from lanepaint_assets.item_checks import ERROR, WARN, Finding, ItemCheck, measured, not_measured, number
 from lanepaint_assets.settings import Settings
 from lanepaint_assets.store.manifest import ItemRow
 
@@ -42,9 +42,8 @@ def _verdict(row: ItemRow) -> Finding | None:
     iterations = number(row, "iterations")
     if iterations is not None:
         figures["iterations"] = iterations
-    if verdict == "PASS":
-        return Finding(passed=True, figures=figures)
-    return Finding(passed=False, text=str(row.facts.get("reasons") or "the judge gave no reason"), figures=figures)
+    reasons = str(row.facts.get("reasons") or "the judge gave no reason")
+    return measured(figures, None if verdict == "PASS" else reasons)
 
 
 def edited_video_checks(settings: Settings) -> Sequence[ItemCheck]:
@@ -91,14 +90,12 @@ def _frames(row: ItemRow) -> Finding:
         figures["time_error_us"] = error_us
         if error_us:
             faults.append(f"its times are up to {error_us:.0f} us beside the grid's")
-    return Finding(passed=not faults, text=" and ".join(faults), figures=figures)
+    return measured(figures, " and ".join(faults) or None)
 
 
 def _background(row: ItemRow) -> Finding:
     changed = number(row, "background_changed_px")
     if changed is None:
         return not_measured(row, "the background before encoding")
-    figures = {"background_changed_px": changed}
-    if not changed:
-        return Finding(passed=True, figures=figures)
-    return Finding(passed=False, text=f"{changed:.0f} pixels outside the mask differ from the source", figures=figures)
+    fault = f"{changed:.0f} pixels outside the mask differ from the source" if changed else None
+    return measured({"background_changed_px": changed}, fault)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lanepaint_assets.evaluation.driver import FUTURE_STEPS, NOT_FINITE, STEP_S
-from lanepaint_assets.item_checks import ERROR, WARN, Finding, ItemCheck, not_measured, number
+from lanepaint_assets.item_checks import ERROR, WARN, Finding, ItemCheck, measured, not_measured, number
 from lanepaint_assets.settings import Settings
 from lanepaint_assets.store.manifest import ItemRow
 
@@ -25,12 +25,8 @@ def _finite(row: ItemRow) -> Finding:
     farthest = number(row, "farthest_m")
     if farthest is None:
         return not_measured(row, "how far its positions reach")
-    figures = {"farthest_m": farthest}
-    if farthest <= FARTHEST_M:
-        return Finding(passed=True, figures=figures)
-    return Finding(
-        passed=False, text=f"a position lies {farthest:.0f} m from the car, which nothing can drive", figures=figures
-    )
+    fault = f"a position lies {farthest:.0f} m from the car, which nothing can drive"
+    return measured({"farthest_m": farthest}, None if farthest <= FARTHEST_M else fault)
 
 
 def _refused_as_not_finite(row: ItemRow) -> Finding | None:
@@ -61,13 +57,8 @@ def _null_arm(row: ItemRow) -> Finding:
     if floor is not None:
         figures["other_seeds_ade_m"] = floor
     # Rows keep micrometres: less is no difference.
-    if not distance:
-        return Finding(passed=True, figures=figures)
-    return Finding(
-        passed=False,
-        text=f"the driver's answers to the same frames and seeds are {distance:.6f} m apart",
-        figures=figures,
-    )
+    fault = f"the driver's answers to the same frames and seeds are {distance:.6f} m apart"
+    return measured(figures, fault if distance else None)
 
 
 NULL_ARM_ZERO = ItemCheck(
@@ -88,11 +79,10 @@ def _background(row: ItemRow) -> Finding | None:
     figures = {} if ssim is None else {"outside_ssim": ssim}
     if psnr is None:
         # The facts give no PSNR for two reasons: there is no background, or none of it differs.
-        return None if ssim is None else Finding(passed=True, figures=figures)
+        return None if ssim is None else measured(figures, None)
     figures["outside_psnr_db"] = psnr
-    if psnr >= LEAST_BACKGROUND_PSNR_DB:
-        return Finding(passed=True, figures=figures)
-    return Finding(passed=False, text=f"outside the mask it has {psnr:.1f} dB against its clip", figures=figures)
+    fault = f"outside the mask it has {psnr:.1f} dB against its clip"
+    return measured(figures, None if psnr >= LEAST_BACKGROUND_PSNR_DB else fault)
 
 
 BACKGROUND_UNCHANGED = ItemCheck(
@@ -112,7 +102,7 @@ def _verified(row: ItemRow) -> Finding | None:
     verified = row.facts["verified"]
     if verified is None:
         return None
-    return Finding(passed=bool(verified), text="" if verified else str(row.facts.get("verification") or "disagrees"))
+    return measured({}, None if verified else str(row.facts.get("verification") or "disagrees"))
 
 
 ORIGINAL_TRAJECTORY_CHECKS = (TRAJECTORIES_FINITE, NULL_ARM_ZERO)

@@ -6,7 +6,7 @@ Called by this stage's `assets.py`. Whether what was found is a road at all deci
 
 from __future__ import annotations
 
-from lanepaint_assets.item_checks import WARN, Finding, ItemCheck, not_measured, number
+from lanepaint_assets.item_checks import WARN, Finding, ItemCheck, measured, not_measured, number
 from lanepaint_assets.store.manifest import ItemRow
 
 # Share of the picture that is road, mean of a clip. Labelled street frames (CamVid) have 0.10 to 0.39, real clips of a
@@ -26,33 +26,25 @@ def _coverage(row: ItemRow) -> Finding:
     if share is None:
         return not_measured(row, "the masks' share of the picture")
     figures = {"road_share": share, **({} if paint is None else {"paint_share": paint})}
-    if ROAD_SHARE[0] <= share <= ROAD_SHARE[1]:
-        return Finding(passed=True, figures=figures)
-    return Finding(passed=False, text=f"the road covers {share:.1%} of the picture", figures=figures)
+    is_plausible = ROAD_SHARE[0] <= share <= ROAD_SHARE[1]
+    return measured(figures, None if is_plausible else f"the road covers {share:.1%} of the picture")
 
 
 def _stability(row: ItemRow) -> Finding:
     mean, worst = number(row, "temporal_iou_mean"), number(row, "temporal_iou_min")
     if mean is None or worst is None:
         return not_measured(row, "the masks' overlap from frame to frame")
-    figures = {"overlap": mean, "worst_overlap": worst}
-    if mean >= LEAST_MEAN_OVERLAP and worst >= LEAST_WORST_OVERLAP:
-        return Finding(passed=True, figures=figures)
-    return Finding(
-        passed=False,
-        text=f"neighbouring masks overlap by {mean:.1%} on average and {worst:.1%} in the worst pair",
-        figures=figures,
-    )
+    is_steady = mean >= LEAST_MEAN_OVERLAP and worst >= LEAST_WORST_OVERLAP
+    fault = f"neighbouring masks overlap by {mean:.1%} on average and {worst:.1%} in the worst pair"
+    return measured({"overlap": mean, "worst_overlap": worst}, None if is_steady else fault)
 
 
 def _no_empty_masks(row: ItemRow) -> Finding:
     empty, frames = number(row, "empty_frames"), number(row, "frames")
     if empty is None or frames is None:
         return not_measured(row, "how many masks are empty")
-    figures = {"empty_frames": empty}
-    if not empty:
-        return Finding(passed=True, figures=figures)
-    return Finding(passed=False, text=f"{empty:.0f} of {frames:.0f} frames have no road", figures=figures)
+    fault = f"{empty:.0f} of {frames:.0f} frames have no road" if empty else None
+    return measured({"empty_frames": empty}, fault)
 
 
 ROAD_MASK_CHECKS = (

@@ -19,7 +19,9 @@ from lanepaint_assets.materialization import (
     clear_failures,
     item_table,
     table_value,
+    tells_complete,
     timing_table,
+    told_version,
 )
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.rendering.drawing import encode_png
@@ -88,6 +90,14 @@ def test_checks_warn_of_failed_and_of_missing_items(platform: Platform) -> None:
     (failed,) = [check for check in result.check_results if check.check_name == "no_failed_items"]
     assert "bad_0.front (no road in the picture)" in str(failed.description)
     assert failed.metadata["failed_share"].value == 0.25
+
+
+def test_the_data_version_tells_what_a_narrowed_run_left_incomplete(platform: Platform) -> None:
+    narrowed = _outcome(platform, good=2, bad=0, unselected=1)
+    version = as_result(platform, "road_masks", narrowed, run="run").data_version
+    assert version == dg.DataVersion(told_version(narrowed.data_version, complete=False))
+    assert not tells_complete(version.value)
+    assert tells_complete(narrowed.data_version)
 
 
 def test_a_partition_fails_past_the_share_with_reasons_and_its_metadata(platform: Platform) -> None:

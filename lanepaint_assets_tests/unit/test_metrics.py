@@ -86,7 +86,7 @@ def an_answer() -> Look:
         assets={"1": ("road_masks",)},
         chunks={"chunk_0000": {"road_masks": made}, "chunk_0001": {"road_masks": stale}},
         failures=(),
-        leaderboard=None,
+        leaderboard=PartitionState("failed"),
         manifests_read=2,
         manifests=2,
         disk=None,
@@ -103,6 +103,7 @@ def test_a_scrape_tells_what_was_seen() -> None:
     assert figures["lanepaint_partitions", ("road_masks", "fresh")] == 1
     assert figures["lanepaint_partitions", ("road_masks", "stale")] == 1
     assert figures["lanepaint_partitions", ("road_masks", "failed")] == 0
+    assert figures["lanepaint_partitions", ("prompt_leaderboard", "failed")] == 1
     assert figures["lanepaint_items", ("road_masks", "ok")] == 7
     assert figures["lanepaint_items", ("road_masks", "failed")] == 1
     assert figures["lanepaint_runs", ("QUEUED",)] == 7

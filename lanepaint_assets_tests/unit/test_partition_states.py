@@ -26,8 +26,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from lanepaint_assets.definitions import build
+from lanepaint_assets.materialization import told_version
 from lanepaint_assets.partition_states import PartitionState, PartitionStates
 from lanepaint_assets.settings import Settings
+from lanepaint_assets_tests.unit.backfills import backfill_of_job
 
 CHUNKS = ("chunk_0000", "chunk_0001", "chunk_0002")
 # A short way through the graph, with an observed input in its middle.
@@ -64,7 +66,7 @@ class World:
     ) -> None:
         key = dg.AssetKey(asset)
         tags = {
-            "dagster/data_version": version,
+            "dagster/data_version": told_version(version, complete=complete),
             "dagster/data_version_is_user_provided": "true",
             "dagster/code_version": code or self.graph.get(key).code_version or "",
         }
@@ -75,17 +77,16 @@ class World:
             # Of a partition Dagster notes a digest, not its version.
             tags[get_input_data_version_tag(parent)] = f"digest of {noted}" if partition else noted
             tags[get_input_event_pointer_tag(parent)] = str(pointer or found.storage_id) if found else "NULL"
-        made = dg.AssetMaterialization(asset, partition=chunk, tags=tags, metadata={"complete": complete})
+        made = dg.AssetMaterialization(asset, partition=chunk, tags=tags)
         if run_id is None:
             self.instance.report_runless_asset_event(made)
             return
         self.report(run_id, DagsterEventType.ASSET_MATERIALIZATION, StepMaterializationData(made))
 
-    def start(self, chunk: str, *assets: str, status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED) -> str:
-        """A run that plans to make assets of a chunk."""
-        run = dg.DagsterRun(
-            job_name="x", asset_selection=frozenset(map(dg.AssetKey, assets)), tags={"dagster/partition": chunk}
-        )
+    def start(self, chunk: str | None, *assets: str, status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED) -> str:
+        """A run that plans to make assets of a chunk, or without one of none."""
+        tags = {} if chunk is None else {"dagster/partition": chunk}
+        run = dg.DagsterRun(job_name="x", asset_selection=frozenset(map(dg.AssetKey, assets)), tags=tags)
         self.instance.add_run(run)
         for asset in assets:
             planned = AssetMaterializationPlannedData(dg.AssetKey(asset), partition=chunk)
@@ -302,11 +303,45 @@ def test_a_backfill_that_has_started_no_run_yet_makes_its_partitions_queued(worl
     assert [world.state("road_masks", chunk).state for chunk in CHUNKS] == ["fresh", "fresh", "missing"]
 
 
-def test_events_that_are_read_tell_when_and_whether_only_some_prompts(world: World) -> None:
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_backfill_of_a_job_makes_what_it_has_not_launched_queued(world: World, one_by_one: bool) -> None:
+    filled(world).instance.add_backfill(backfill_of_job("sam2_only", [CHUNKS[0], CHUNKS[2]], launched=CHUNKS[0]))
+    for asset in ASSETS:
+        states = [world.state(asset, chunk, one_by_one=one_by_one).state for chunk in CHUNKS]
+        assert states == ["fresh", "fresh", "queued"]
+    assert world.state("first_frames", CHUNKS[2], one_by_one=one_by_one).state == "missing"
+
+
+@given(st.lists(st.tuples(st.sampled_from(CHUNKS), st.booleans(), st.sampled_from("ab")), max_size=6))
+@hypothesis_settings(max_examples=10, deadline=None)
+def test_what_was_made_for_some_prompts_only_is_told_however_many_chunks_there_are(
+    steps: list[tuple[str, bool, str]],
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        world = World(instance)
+        for chunk, complete, version in steps:
+            world.make("first_frames", chunk, version, complete=complete)
+        last = {chunk: complete for chunk, complete, _ in steps}
+        for one_by_one in (True, False):
+            told = {chunk: world.state("first_frames", chunk, one_by_one=one_by_one).complete for chunk in CHUNKS}
+            assert told == {chunk: last.get(chunk) for chunk in CHUNKS}
+
+
+def test_what_was_made_for_some_prompts_only_stays_that_while_a_run_is_to_make_it_and_when_it_is_cancelled(
+    world: World,
+) -> None:
     world.make("first_frames", CHUNKS[0], "a", complete=False)
-    narrowed = world.state("first_frames", CHUNKS[0])
-    assert narrowed.complete is False
-    assert narrowed.made is not None
+    run = world.start(CHUNKS[0], "first_frames")
+    for one_by_one in (True, False):
+        assert world.state("first_frames", CHUNKS[0], one_by_one=one_by_one).complete is False
+    world.end(run, dg.DagsterRunStatus.CANCELED)
+    for one_by_one in (True, False):
+        assert world.state("first_frames", CHUNKS[0], one_by_one=one_by_one).complete is False
+
+
+def test_events_that_are_read_tell_when(world: World) -> None:
+    world.make("first_frames", CHUNKS[0], "a")
+    assert world.state("first_frames", CHUNKS[0]).made is not None
     assert world.state("first_frames", CHUNKS[0], one_by_one=False).made is None
 
 
@@ -322,3 +357,19 @@ def test_the_leaderboard_is_behind_reports_made_since_however_many_they_are(worl
     world.make("trajectory_reports", chunks[7], "b")
     behind = PartitionStates(world.instance, definitions()).whole("prompt_leaderboard")
     assert (behind.state, behind.causes) == ("stale", ("1 trajectory_reports made since",))
+
+
+def test_the_leaderboard_is_running_failed_and_made_again_as_its_runs_are(world: World) -> None:
+    def told() -> PartitionState:
+        return PartitionStates(world.instance, definitions()).whole("prompt_leaderboard")
+
+    run = world.start(None, "prompt_leaderboard")
+    assert (told().state, told().run_id) == ("running", run)
+    world.end(run, dg.DagsterRunStatus.FAILURE)
+    assert (told().state, told().run_id) == ("failed", run)
+    world.instance.report_runless_asset_event(dg.AssetMaterialization("prompt_leaderboard"))
+    assert (told().state, told().run_id) == ("fresh", None)
+    world.end(world.start(None, "prompt_leaderboard"), dg.DagsterRunStatus.CANCELED)
+    assert (told().state, told().came_to) == ("fresh", "cancelled")
+    world.end(world.start(None, "prompt_leaderboard"), dg.DagsterRunStatus.FAILURE)
+    assert told().state == "failed"

@@ -7,6 +7,7 @@ from datetime import timedelta
 import dagster as dg
 from dagster._core.events import DagsterEvent
 
+from lanepaint_assets.partition_states import PartitionStates
 from lanepaint_assets_tests.unit.automation.world import World, planned
 
 
@@ -47,6 +48,17 @@ def test_a_cancelled_leaderboard_waits_for_the_next_report(world: World) -> None
     assert not _leaderboard(world, 60)
     assert not _leaderboard(world, 60)
     world.make("trajectory_reports", "chunk_0001", "v2")
+    assert _leaderboard(world, 60)
+
+
+def test_a_leaderboard_that_a_backfill_is_to_make_is_not_requested_beside_it(world: World) -> None:
+    assert not _leaderboard(world, 1)
+    world.make("trajectory_reports", "chunk_0000", "v2")
+    backfill = world.backfill({"prompt_leaderboard": {None}})
+    states = PartitionStates(world.instance, world.definitions)
+    assert states.whole("prompt_leaderboard").state == "queued"
+    assert not _leaderboard(world, 60)
+    world.complete_backfill(backfill)
     assert _leaderboard(world, 60)
 
 

@@ -19,7 +19,9 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from lanepaint_assets.automation import GROUPS
 from lanepaint_assets.definitions import build
+from lanepaint_assets.materialization import told_version
 from lanepaint_assets.settings import Settings
+from lanepaint_assets_tests.unit.backfills import backfill_of_job
 
 CHUNKS = ("chunk_0000", "chunk_0001")
 CHECKPOINTS = (
@@ -72,11 +74,9 @@ class World:
         self.instance.report_runless_asset_event(dg.AssetObservation(asset, tags={"dagster/data_version": version}))
 
     def make(self, asset: str, chunk: str | None, version: str, *, complete: bool = True) -> None:
-        self.instance.report_runless_asset_event(
-            dg.AssetMaterialization(
-                asset, partition=chunk, metadata={"complete": complete}, tags={"dagster/data_version": version}
-            )
-        )
+        told = told_version(version, complete=complete)
+        made = dg.AssetMaterialization(asset, partition=chunk, tags={"dagster/data_version": told})
+        self.instance.report_runless_asset_event(made)
 
     def fail(self, asset: str, chunk: str) -> None:
         """Run one asset for real: nothing is in the store, so the step fails."""
@@ -172,6 +172,13 @@ class World:
         self.instance.add_backfill(backfill)
         return backfill_id
 
+    def backfill_of_job(self, job: str, *chunks: str) -> str:
+        """Enter a backfill of a job, as a person starts it by the job's name; it launches no run."""
+        backfill = backfill_of_job(job, chunks)
+        # The world's clock is behind.
+        self.instance.add_backfill(backfill._replace(backfill_timestamp=self.now.timestamp()))
+        return backfill.backfill_id
+
     def complete_backfill(self, backfill_id: str) -> None:
         self._change(backfill_id, BulkActionStatus.COMPLETED_SUCCESS)
 
@@ -220,9 +227,8 @@ BOTH: set[str | None] = set(CHUNKS)
 
 
 def materialized(asset: str, chunk: str, version: str, *, complete: bool = True) -> DagsterEvent:
-    made = dg.AssetMaterialization(
-        asset, partition=chunk, metadata={"complete": complete}, tags={"dagster/data_version": version}
-    )
+    told = told_version(version, complete=complete)
+    made = dg.AssetMaterialization(asset, partition=chunk, tags={"dagster/data_version": told})
     return DagsterEvent(
         event_type_value=dg.DagsterEventType.ASSET_MATERIALIZATION.value,
         job_name="x",

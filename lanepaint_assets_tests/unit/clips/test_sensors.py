@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from datetime import datetime, tzinfo
-from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -18,96 +14,12 @@ from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from lanepaint_assets import partitions
-from lanepaint_assets.clips import probing, sensors
-from lanepaint_assets.clips.records import ChunkMembership, ClipFacts, ClipRef
-from lanepaint_assets.clips.sensors import CHUNKS_PER_TICK, build_sensors
-from lanepaint_assets.clips.steps import make_raw_clips
+from lanepaint_assets.clips import sensors
+from lanepaint_assets.clips.records import ChunkMembership, ClipRef
+from lanepaint_assets.clips.sensors import CHUNKS_PER_TICK
 from lanepaint_assets.partitions import registered_chunks
-from lanepaint_assets.platform import Platform
-from lanepaint_assets.settings import Settings
-from lanepaint_assets.store.items import StepError
-from lanepaint_assets_tests.unit.clips.videos import write_numbered
-
-CAMERA = "camera_front_wide_120fov"
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as opened:
-        yield opened
-
-
-class Discovery:
-    """A source in a folder, and a daemon that carries out what the sensor's ticks ask for."""
-
-    def __init__(self, folder: Path, instance: dg.DagsterInstance) -> None:
-        self.source = folder / "data"
-        self.source.mkdir()
-        self.instance = instance
-        self.settings = Settings(root=str(folder / "root"), source=str(self.source), chunk_stable_minutes=0, workers=1)
-        self.cursor: str | None = None
-
-    @property
-    def platform(self) -> Platform:
-        """What a code server has that was started just now."""
-        return Platform(self.settings)
-
-    def path(self, chunk: str, clip: str) -> Path:
-        return self.source / CAMERA / chunk / f"{clip}.mp4"
-
-    def add(self, chunk: str, *clips: str, frames: int = 24) -> None:
-        for clip in clips or ("a", "b"):
-            self.path(chunk, clip).parent.mkdir(parents=True, exist_ok=True)
-            write_numbered(self.path(chunk, clip), frames)
-
-    def evaluate(self) -> dg.SensorResult:
-        """The tick up to where the daemon gets the answer."""
-        (sensor,) = build_sensors()
-        with dg.build_sensor_context(
-            instance=self.instance, cursor=self.cursor, resources={"platform": self.platform}
-        ) as context:
-            result = sensor(context)
-        assert isinstance(result, dg.SensorResult)
-        return result
-
-    def launch(self, request: dg.RunRequest) -> None:
-        """Put a run into the queue, as the daemon does."""
-        assert request.partition_key is not None
-        assert request.run_key is not None
-        tags = {"dagster/run_key": request.run_key, "dagster/partition": request.partition_key, **request.tags}
-        assert not self.instance.get_runs(dg.RunsFilter(tags={"dagster/run_key": request.run_key}))
-        chosen = frozenset(request.asset_selection) if request.asset_selection else None
-        self.instance.add_run(dg.DagsterRun(job_name="master_pipeline", tags=tags, asset_selection=chosen))
-
-    def end(self, chunk: str, how: dg.DagsterEventType) -> None:
-        """End the runs of a chunk that are queued."""
-        for run in self.instance.get_runs(dg.RunsFilter(tags={"dagster/partition": chunk})):
-            if not run.is_finished:
-                event = dg.DagsterEvent(event_type_value=how.value, job_name=run.job_name)
-                self.instance.report_dagster_event(event, run_id=run.run_id)
-
-    def tick(self) -> dg.SensorResult:
-        """A whole tick: requests are launched, then the cursor is kept."""
-        result = self.evaluate()
-        for request in result.run_requests or []:
-            self.launch(request)
-        self.cursor = result.cursor
-        return result
-
-    def make(self, chunk: str) -> None:
-        """Materialize `raw_clips` of a chunk."""
-        make_raw_clips(self.platform, chunk, f"run_{time.monotonic_ns()}")
-        self.instance.report_runless_asset_event(dg.AssetMaterialization("raw_clips", partition=chunk))
-        self.end(chunk, dg.DagsterEventType.RUN_SUCCESS)
-
-
-def keys(result: dg.SensorResult) -> list[str | None]:
-    return [request.run_key for request in result.run_requests or []]
-
-
-@pytest.fixture
-def discovery(tmp_path: Path, instance: dg.DagsterInstance) -> Discovery:
-    return Discovery(tmp_path, instance)
+from lanepaint_assets_tests.unit.backfills import backfill_of_job
+from lanepaint_assets_tests.unit.clips.discovery import CAMERA, Discovery, keys, let_pass, the_request
 
 
 def test_new_chunks_are_registered_and_requested_once(discovery: Discovery) -> None:
@@ -178,246 +90,6 @@ def test_a_lost_or_foreign_cursor_requests_nothing_twice(discovery: Discovery, c
     assert keys(discovery.tick()) == []
 
 
-# Changed files
-
-
-@pytest.fixture
-def made(discovery: Discovery) -> Discovery:
-    for chunk in ("chunk_0000", "chunk_0001"):
-        discovery.add(chunk)
-    discovery.tick()
-    for chunk in ("chunk_0000", "chunk_0001"):
-        discovery.make(chunk)
-    assert keys(discovery.tick()) == []
-    return discovery
-
-
-def _request(result: dg.SensorResult) -> dg.RunRequest:
-    (request,) = result.run_requests or []
-    return request
-
-
-def test_a_changed_file_requests_raw_clips_of_its_chunk_once(made: Discovery) -> None:
-    made.add("chunk_0001", "a", frames=30)
-    request = _request(made.tick())
-    assert request.partition_key == "chunk_0001"
-    assert request.asset_selection == [dg.AssetKey("raw_clips")]
-    assert request.tags["lanepaint/why"] == "1 clips changed, 0 vanished"
-    assert keys(made.tick()) == []
-    other = make_raw_clips(Platform(made.settings), "chunk_0000", "again")
-    assert not other.computed
-    made.make("chunk_0001")
-    assert keys(made.tick()) == []
-
-
-def test_the_data_version_of_raw_clips_follows_the_files(made: Discovery) -> None:
-    before = make_raw_clips(made.platform, "chunk_0001", "r").data_version
-    made.add("chunk_0001", "a", frames=30)
-    changed = make_raw_clips(made.platform, "chunk_0001", "r")
-    assert changed.data_version != before
-    assert len(changed.computed) == 1
-
-
-def test_a_file_that_changes_back_and_forth_is_requested_every_time(made: Discovery) -> None:
-    contents = [made.path("chunk_0000", name).read_bytes() for name in ("a", "b")]
-    seen = set()
-    for turn in range(4):
-        path = made.path("chunk_0000", "a")
-        path.write_bytes(contents[turn % 2] + b"\0" * (turn % 2))
-        request = _request(made.tick())
-        assert request.run_key not in seen
-        seen.add(request.run_key)
-        made.make("chunk_0000")
-
-
-def test_a_broken_file_that_is_uploaded_again_is_requested(made: Discovery) -> None:
-    made.path("chunk_0000", "a").write_bytes(b"broken")
-    made.tick()
-    made.make("chunk_0000")
-    assert keys(made.tick()) == []
-    made.add("chunk_0000", "a", frames=27)
-    assert _request(made.tick()).partition_key == "chunk_0000"
-
-
-def test_a_vanished_clip_is_retired_and_comes_back_with_its_file(made: Discovery) -> None:
-    path = made.path("chunk_0000", "a")
-    path.rename(path.with_suffix(".away"))
-    assert _request(made.tick()).tags["lanepaint/why"] == "0 clips changed, 1 vanished"
-    made.make("chunk_0000")
-    rows = made.platform.store.manifest("raw_clips", "chunk_0000").rows
-    assert {row.status for row in rows.values()} == {"ok", "retired"}
-    assert keys(made.tick()) == []
-    path.with_suffix(".away").rename(path)
-    assert _request(made.tick()).tags["lanepaint/why"] == "1 clips changed, 0 vanished"
-    made.make("chunk_0000")
-    assert keys(made.tick()) == []
-    assert {row.status for row in made.platform.store.manifest("raw_clips", "chunk_0000").rows.values()} == {"ok"}
-
-
-def test_a_broken_clip_that_is_taken_away_is_retired(made: Discovery) -> None:
-    path = made.path("chunk_0000", "a")
-    path.write_bytes(b"broken")
-    made.tick()
-    made.make("chunk_0000")
-    path.unlink()
-    assert _request(made.tick()).tags["lanepaint/why"] == "0 clips changed, 1 vanished"
-    made.make("chunk_0000")
-    assert {row.status for row in made.platform.store.manifest("raw_clips", "chunk_0000").rows.values()} == {
-        "ok",
-        "retired",
-    }
-    assert keys(made.tick()) == []
-
-
-def test_a_vanished_chunk_is_retired_and_stays_a_partition(made: Discovery) -> None:
-    for clip in ("a", "b"):
-        made.path("chunk_0000", clip).unlink()
-    made.path("chunk_0000", "a").parent.rmdir()
-    request = _request(made.tick())
-    assert (request.partition_key, request.tags["lanepaint/why"]) == ("chunk_0000", "0 clips changed, 2 vanished")
-    made.make("chunk_0000")
-    rows = made.platform.store.manifest("raw_clips", "chunk_0000").rows
-    assert {row.status for row in rows.values()} == {"retired"}
-    assert all(row.folder for row in rows.values())
-    assert keys(made.tick()) == []
-    assert registered_chunks(made.instance) == ["chunk_0000", "chunk_0001"]
-
-
-def test_a_source_that_lists_nothing_retires_nothing(made: Discovery) -> None:
-    before = made.platform.source()
-    (made.source / CAMERA).rename(made.source / "away")
-    (made.source / CAMERA).mkdir()
-    platform = made.platform
-    platform._sources[platform.source_address] = before  # as in a code server that had opened it
-    (sensor,) = build_sensors()
-    with dg.build_sensor_context(instance=made.instance, resources={"platform": platform}) as context:
-        result = sensor(context)
-    assert keys(result) == []
-    assert "none is taken for vanished" in str(result.skip_reason.skip_message)
-
-
-def test_another_setting_makes_no_flood_nor_do_clips_that_failed(made: Discovery) -> None:
-    made.path("chunk_0000", "a").write_bytes(b"broken")
-    made.tick()
-    made.make("chunk_0000")
-    made.settings = made.settings.model_copy(update={"frame_limit": 4})
-    assert keys(made.tick()) == []
-
-
-def test_a_clip_that_was_missing_from_the_first_is_requested_when_its_file_comes(discovery: Discovery) -> None:
-    discovery.add("chunk_0000")
-    discovery.tick()
-    path = discovery.path("chunk_0000", "a")
-    path.rename(path.with_suffix(".away"))
-    discovery.make("chunk_0000")
-    rows = discovery.platform.store.manifest("raw_clips", "chunk_0000").rows
-    assert {row.status for row in rows.values()} == {"ok", "failed"}
-    assert keys(discovery.tick()) == []
-    path.with_suffix(".away").rename(path)
-    assert _request(discovery.tick()).tags["lanepaint/why"] == "1 clips changed, 0 vanished"
-    discovery.make("chunk_0000")
-    assert keys(discovery.tick()) == []
-
-
-def test_changed_files_are_found_while_new_chunks_and_new_clips_wait_for_their_turn(made: Discovery) -> None:
-    made.add("chunk_0000", "late")
-    made.add("chunk_0001", "a", frames=30)
-    for number in range(2, 2 * CHUNKS_PER_TICK):
-        made.add(f"chunk_{number:04d}", "a")
-    first = made.tick()
-    assert len(keys(first)) == CHUNKS_PER_TICK + 1
-    assert "changed_files:chunk_0001" in str(keys(first)[-1])
-    registered: list[str] = []
-    while len(registered) < len(registered := registered_chunks(made.instance)):
-        made.tick()
-    assert len(registered) == 2 * CHUNKS_PER_TICK + 1
-    assert "chunk_0000_part_02" in registered
-
-
-# Runs for changed files that end otherwise
-
-
-def _at(monkeypatch: pytest.MonkeyPatch, minutes: float) -> None:
-    """Let the sensor believe that it is so many minutes later."""
-
-    class Later(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Later:
-            return cls.fromtimestamp(time.time() + 60 * minutes, tz)
-
-    monkeypatch.setattr(sensors, "datetime", Later)
-
-
-def test_a_change_waits_while_the_chunk_is_being_made(made: Discovery) -> None:
-    made.instance.add_run(dg.DagsterRun(job_name="sam2_vp", tags={"dagster/partition": "chunk_0001"}))
-    made.add("chunk_0001", "a", frames=30)
-    assert keys(made.tick()) == []
-    made.end("chunk_0001", dg.DagsterEventType.RUN_FAILURE)
-    assert _request(made.tick()).partition_key == "chunk_0001"
-
-
-def _first_only(probe: Callable[..., ClipFacts], calls: Iterator[int], *arguments: Any) -> ClipFacts:
-    if next(calls):
-        raise StepError("the run is over")
-    return probe(*arguments)
-
-
-def test_a_cancelled_run_for_changed_files_is_left_alone_and_told_until_the_files_change_again(
-    made: Discovery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made.add("chunk_0001", "a", "b", frames=30)
-    made.tick()
-    # One clip was done when a person cancelled the run, so that what is left looks like another change.
-    monkeypatch.setattr("lanepaint_assets.clips.probing.probe_clip", partial(_first_only, probing.probe_clip, count()))
-    with pytest.raises(StepError):
-        make_raw_clips(made.platform, "chunk_0001", "cancelled")
-    monkeypatch.undo()
-    made.end("chunk_0001", dg.DagsterEventType.RUN_CANCELED)
-    for minutes in (0, 600):
-        _at(monkeypatch, minutes)
-        quiet = made.tick()
-        assert keys(quiet) == []
-        assert "chunk chunk_0001: its files changed, and raw_clips was cancelled" in str(quiet.skip_reason.skip_message)
-    made.add("chunk_0001", "a", frames=33)
-    assert _request(made.tick()).partition_key == "chunk_0001"
-    made.make("chunk_0001")
-    assert keys(made.tick()) == []
-
-
-def test_a_failed_run_for_changed_files_is_repeated_once_an_hour_later(
-    made: Discovery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made.add("chunk_0001", "a", frames=30)
-    first = _request(made.tick())
-    made.end("chunk_0001", dg.DagsterEventType.RUN_FAILURE)
-    soon = made.tick()
-    assert keys(soon) == []
-    assert "chunk chunk_0001: requested again after" in str(soon.skip_reason.skip_message)
-    _at(monkeypatch, 61)
-    second = _request(made.tick())
-    assert second.run_key != first.run_key
-    made.end("chunk_0001", dg.DagsterEventType.RUN_FAILURE)
-    _at(monkeypatch, 6000)
-    quiet = made.tick()
-    assert keys(quiet) == []
-    assert "raw_clips failed 2 times; materialize it yourself" in str(quiet.skip_reason.skip_message)
-    made.make("chunk_0001")
-    made.add("chunk_0001", "a", frames=33)
-    assert _request(made.tick()).partition_key == "chunk_0001"
-
-
-def test_a_repetition_that_a_condition_asked_for_counts(made: Discovery, monkeypatch: pytest.MonkeyPatch) -> None:
-    made.add("chunk_0001", "a", frames=30)
-    made.tick()
-    made.end("chunk_0001", dg.DagsterEventType.RUN_FAILURE)
-    selection = frozenset([dg.AssetKey("raw_clips")])
-    tags = {"dagster/partition": "chunk_0001"}
-    made.instance.add_run(dg.DagsterRun(job_name="__ASSET_JOB", tags=tags, asset_selection=selection))
-    made.end("chunk_0001", dg.DagsterEventType.RUN_FAILURE)
-    _at(monkeypatch, 61)
-    assert keys(made.tick()) == []
-
-
 # Files that are still being written
 
 
@@ -432,15 +104,15 @@ def test_a_chunk_is_taken_as_a_whole_when_its_upload_has_rested(
     for clip in "abc":
         discovery.add("chunk_0000", clip)
         assert _is_waiting(discovery.tick(), "chunk_0000")
-    _at(monkeypatch, 4)
+    let_pass(monkeypatch, 4)
     assert _is_waiting(discovery.tick(), "chunk_0000")
-    _at(monkeypatch, 6)
+    let_pass(monkeypatch, 6)
     assert keys(discovery.tick()) == ["new_chunks:chunk_0000"]
     assert [ref.clip_id for ref in discovery.platform.store.chunk("chunk_0000").clips] == ["a", "b", "c"]
     discovery.add("chunk_0000", "late")
-    _at(monkeypatch, 0)
+    let_pass(monkeypatch, 0)
     assert _is_waiting(discovery.tick(), "chunk_0000")
-    _at(monkeypatch, 6)
+    let_pass(monkeypatch, 6)
     assert keys(discovery.tick()) == ["new_chunks:chunk_0000_part_02"]
 
 
@@ -450,8 +122,8 @@ def test_a_file_that_is_being_replaced_is_requested_when_it_has_rested(
     made.settings = made.settings.model_copy(update={"chunk_stable_minutes": 5.0})
     made.path("chunk_0001", "a").write_bytes(made.path("chunk_0001", "a").read_bytes()[:100])
     assert _is_waiting(made.tick(), "chunk_0001")
-    _at(monkeypatch, 6)
-    assert _request(made.tick()).partition_key == "chunk_0001"
+    let_pass(monkeypatch, 6)
+    assert the_request(made.tick()).partition_key == "chunk_0001"
 
 
 # Backfills that have launched nothing yet
@@ -493,17 +165,8 @@ def test_a_backfill_that_dagster_failed_to_carry_out_loses_no_chunk(discovery: D
 def test_a_backfill_of_a_job_counts_for_the_chunks_that_it_has_not_come_to(discovery: Discovery) -> None:
     for number in range(3):
         discovery.add(f"chunk_{number:04d}")
-    discovery.instance.add_backfill(
-        PartitionBackfill(
-            backfill_id="job",
-            status=BulkActionStatus.REQUESTED,
-            from_failure=False,
-            tags={},
-            backfill_timestamp=time.time(),
-            partition_names=["chunk_0000", "chunk_0001"],
-            last_submitted_partition_name="chunk_0000",
-        )
-    )
+    chunks = ["chunk_0000", "chunk_0001"]
+    discovery.instance.add_backfill(backfill_of_job("master_pipeline", chunks, launched="chunk_0000"))
     assert keys(discovery.tick()) == ["new_chunks:chunk_0000", "new_chunks:chunk_0002"]
 
 
@@ -514,7 +177,7 @@ def test_a_change_waits_for_a_backfill_that_will_take_it_along(made: Discovery) 
     made.instance.update_backfill(
         next(iter(made.instance.get_backfills())).with_status(BulkActionStatus.COMPLETED_FAILED)
     )
-    assert _request(made.tick()).partition_key == "chunk_0001"
+    assert the_request(made.tick()).partition_key == "chunk_0001"
 
 
 # Trouble
@@ -538,7 +201,7 @@ def test_an_unreadable_source_is_told_and_registered_chunks_are_still_requested(
     discovery.source.rename(tmp_path / "away")
     result = discovery.evaluate()
     assert keys(result) == ["new_chunks:chunk_0000"]
-    discovery.launch(_request(result))
+    discovery.launch(the_request(result))
     assert "cannot be listed" in str(discovery.evaluate().skip_reason.skip_message)
 
 

@@ -112,29 +112,50 @@ def test_items_that_failed_are_counted_without_those_that_only_follow(lanepaint:
     assert "chunk_0001: 1 item failed;" in said
 
 
-def test_a_step_that_makes_several_assets_tells_its_reason(world: Path, lanepaint: Command) -> None:
+@contextmanager
+def failing_step(world: Path, asset: str, chunk: str | None, *, step: str, why: str) -> Iterator[None]:
+    """Within the context, the last run that was to make a partition failed at a step."""
     with dg.DagsterInstance.from_config(str(world / "root" / "dagster")) as instance:
-        run = dg.DagsterRun(job_name="x", tags={"dagster/partition": "chunk_0003"})
+        run = dg.DagsterRun(job_name="x", tags={} if chunk is None else {"dagster/partition": chunk})
         instance.add_run(run)
-        planned = AssetMaterializationPlannedData(dg.AssetKey("road_masks"), partition="chunk_0003")
-        told_why = UserFailureData(label="x", description="no such checkpoint")  # type: ignore[no-untyped-call]
+        planned = AssetMaterializationPlannedData(dg.AssetKey(asset), partition=chunk)
+        told_why = UserFailureData(label="x", description=why)  # type: ignore[no-untyped-call]
         failure = StepFailureData(error=None, user_failure_data=told_why)  # type: ignore[no-untyped-call]
         for event in (
-            DagsterEvent.build_asset_materialization_planned_event("x", "segmentation", planned),
+            DagsterEvent.build_asset_materialization_planned_event("x", step, planned),
             DagsterEvent(
                 event_type_value=DagsterEventType.STEP_FAILURE.value,
                 job_name="x",
-                step_key="segmentation",
+                step_key=step,
                 event_specific_data=failure,
             ),
             DagsterEvent(event_type_value=DagsterEventType.PIPELINE_FAILURE.value, job_name="x"),
         ):
             instance.report_dagster_event(event, run.run_id)
         try:
-            told = lanepaint("--failed", "--chunk", "chunk_0003")
+            yield
         finally:
             instance.delete_run(run.run_id)
+
+
+def test_a_step_that_makes_several_assets_tells_its_reason(world: Path, lanepaint: Command) -> None:
+    with failing_step(world, "road_masks", "chunk_0003", step="segmentation", why="no such checkpoint"):
+        told = lanepaint("--failed", "--chunk", "chunk_0003")
     assert told.out.startswith("  chunk_0003 road_masks: segmentation: no such checkpoint (run ")
+
+
+def test_a_leaderboard_that_failed_is_told_with_its_reason_and_by_the_exit_status(
+    world: Path, lanepaint: Command
+) -> None:
+    with failing_step(world, "prompt_leaderboard", None, step="prompt_leaderboard", why="a report lacks its table"):
+        told, failures = lanepaint("--stage", "3"), lanepaint("--failed", "--stage", "3")
+        found = as_json(lanepaint("--json", "--stage", "3"))
+    assert "  prompt_leaderboard failed" in told.out.splitlines()
+    assert (told.code, failures.code, found["exit_status"]) == (1, 1, 1)
+    assert failures.out.startswith("  prompt_leaderboard: a report lacks its table (run ")
+    assert found["prompt_leaderboard"]["state"] == "failed"
+    assert [(each["chunk"], each["asset"]) for each in found["failures"]] == [(None, "prompt_leaderboard")]
+    assert lanepaint("--stage", "3").code == 0
 
 
 def test_items_of_a_clip_that_failed_alike_are_all_told_and_what_follows_is_not() -> None:
