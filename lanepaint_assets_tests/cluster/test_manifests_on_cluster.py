@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lanepaint_assets_tests.unit.k8s import rendered
+from lanepaint_assets_tests.unit.k8s.choices import CHOICES, ORCHESTRATOR, ops, settings
 
 pytestmark = pytest.mark.cluster
 
@@ -44,7 +45,10 @@ def in_namespace(document: dict[str, Any], namespace: str) -> dict[str, Any]:
 def test_the_cluster_takes_the_manifest(real_cluster: tuple[Path, str], document: dict[str, Any]) -> None:
     moved = json.dumps(in_namespace(document, real_cluster[1]))
 
-    answer = kubectl(real_cluster, "apply", "--server-side", "--dry-run=server", "-f", "-", given=moved)
+    # Whoever applied the manifests before may have done it another way, which owns their fields.
+    answer = kubectl(
+        real_cluster, "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-", given=moved
+    )
 
     if "no matches for kind" in answer.stderr:
         pytest.skip(f"this cluster has no {document['kind']}, which GKE adds")
@@ -65,6 +69,29 @@ def role_applied(real_cluster: tuple[Path, str]) -> None:
         answer = kubectl(real_cluster, "apply", "--server-side", "-f", "-", given=moved)
         if answer.returncode:
             pytest.skip(f"the tests may not apply {kind} {name}: {answer.stderr.strip()}")
+
+
+@pytest.mark.usefixtures("role_applied")
+@pytest.mark.parametrize("choice", CHOICES)
+def test_the_cluster_takes_the_job_of_every_step_and_its_pod(
+    real_cluster: tuple[Path, str], tmp_path: Path, choice: str
+) -> None:
+    launches, namespace = rendered.launcher(tmp_path, rendered.values()), real_cluster[1]
+    asked: list[dict[str, Any]] = []
+    for number, op in enumerate(ops(settings(**CHOICES[choice])).values()):
+        job = rendered.step_job(launches, ORCHESTRATOR, op)
+        job["metadata"] |= {"name": f"step-{number}", "namespace": namespace}
+        template = job["spec"]["template"]
+        # Of a Job, Pod Security and quotas only warn.
+        pod = {"apiVersion": "v1", "kind": "Pod", "spec": template["spec"]}
+        pod["metadata"] = {**template["metadata"], "name": f"step-{number}", "namespace": namespace}
+        asked += [job, pod]
+
+    given = json.dumps({"apiVersion": "v1", "kind": "List", "items": asked})
+    answer = kubectl(real_cluster, "create", "--dry-run=server", "-f", "-", given=given)
+
+    assert answer.returncode == 0, answer.stderr
+    assert "Warning" not in answer.stderr
 
 
 LAUNCHER_MAY = ["create jobs", "get jobs", "list jobs", "delete jobs", "get jobs/status", "get pods", "list pods"]
