@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ with suppress(ImportError):
     from absl import logging as absl_logging
 
     absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
+
+# A suite that a script starts in its background ignores SIGINT. Dagster gives SIGTERM what SIGINT has after each run, the
+# servers that tests start would inherit that, and none of them could be told to end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

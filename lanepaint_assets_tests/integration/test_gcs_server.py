@@ -65,7 +65,7 @@ def _emulator() -> Iterator[str]:
                 time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
+        process.kill()  # it keeps nothing but memory
         process.wait()
 
 
