@@ -1,8 +1,8 @@
 """What the file system of a bucket raises when it gives up, as the one kind of error that callers know.
 
-Called where buckets are asked for what is not the store's own: by clip sources and by observations of checkpoints. The
-store has a connection of its own, whose failures are `StoreError`. gcsfs tries again for half a minute by itself; then
-it raises what its libraries raised last, most of which is no OSError.
+Called by clip sources and by observations of checkpoints, and by the store, which makes a `StoreError` of it
+(`store/gcs_client.py`). gcsfs tries again for half a minute by itself; then it raises what its libraries raised last,
+most of which is no OSError.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ with suppress(ImportError):
 
     absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
-# A suite that a script starts in its background ignores SIGINT. Dagster gives SIGTERM what SIGINT has after each run, the
-# servers that tests start would inherit that, and none of them could be told to end.
+# A suite that a script starts in its background ignores SIGINT. After each run Dagster gives SIGTERM what SIGINT has;
+# the servers that tests start would inherit that, and none of them could be told to end.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

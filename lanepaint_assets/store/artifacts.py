@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from upath import UPath
 
 from lanepaint_assets.clips.records import ChunkMembership
 from lanepaint_assets.store.errors import StoreError
-from lanepaint_assets.store.gcs_client import GCS_PROTOCOLS, gcs_options
+from lanepaint_assets.store.gcs_client import GCS_PROTOCOLS, file_system_asked, gcs_options
 from lanepaint_assets.store.layout import (
     area,
     asset_folder,
@@ -139,14 +138,15 @@ class ArtifactStore:
         """Open one of the row's files for reading; the caller closes it.
 
         Raises:
-            StoreError: the row has no such file, or it is gone.
+            StoreError: the row has no such file, it is gone, or the bucket does not give it.
         """
         path = self.file_path(row, name)
         if path.protocol == MEMORY_PROTOCOL:
             # The memory file system hands every reader the same file object, with one position for all.
             return io.BytesIO(self.read_bytes(row, name))
         try:
-            return path.open("rb")
+            with file_system_asked(path, "read"):
+                return path.open("rb")
         except FileNotFoundError as error:
             raise _gone(path) from error
 
@@ -154,11 +154,12 @@ class ArtifactStore:
         """Content of one of the row's files, compared with the SHA-256 that the row says.
 
         Raises:
-            StoreError: the row has no such file, it is gone, or it was changed.
+            StoreError: the row has no such file, it is gone, it was changed, or the bucket does not give it.
         """
         path = self.file_path(row, name)
         try:
-            content = bytes(path.fs.cat_file(path.path))
+            with file_system_asked(path, "read"):
+                content = bytes(path.fs.cat_file(path.path))
         except FileNotFoundError as error:
             raise _gone(path) from error
         if hashlib.sha256(content).hexdigest() != _record(row, name).sha256:
@@ -173,7 +174,8 @@ class ArtifactStore:
         ends with the context.
 
         Raises:
-            StoreError: the row has no such file, it is gone, or its copy differs from what the row says.
+            StoreError: the row has no such file, it is gone, its copy differs from what the row says, or the bucket
+                does not give it.
         """
         path = self.file_path(row, name)
         if self._local is not None:
@@ -185,8 +187,8 @@ class ArtifactStore:
         with tempfile.TemporaryDirectory(prefix="lanepaint-") as folder:
             copy = Path(folder) / path.name
             digest = hashlib.sha256()
-            with self.open(row, name) as source, copy.open("wb") as sink:
-                while block := source.read(_COPY_BLOCK_BYTES):
+            with copy.open("wb") as sink:
+                for block in self._blocks(row, name):
                     sink.write(block)
                     digest.update(block)
             if digest.hexdigest() != _record(row, name).sha256:
@@ -197,16 +199,27 @@ class ArtifactStore:
         """Copy all files of a row below a local folder, under the names that the row says.
 
         Raises:
-            StoreError: a file is gone.
+            StoreError: a file is gone, or the bucket does not give it.
         """
         copies = []
         for record in row.files:
             copy = target / record.name
             copy.parent.mkdir(parents=True, exist_ok=True)
-            with self.open(row, record.name) as source, copy.open("wb") as sink:
-                shutil.copyfileobj(source, sink, _COPY_BLOCK_BYTES)
+            with copy.open("wb") as sink:
+                sink.writelines(self._blocks(row, record.name))
             copies.append(copy)
         return copies
+
+    def _blocks(self, row: ItemRow, name: str) -> Iterator[bytes]:
+        """Content of one of the row's files, piece by piece."""
+        path = self.file_path(row, name)
+        with self.open(row, name) as source:
+            while True:
+                with file_system_asked(path, "read"):
+                    block = source.read(_COPY_BLOCK_BYTES)
+                if not block:
+                    return
+                yield block
 
     def save_chunk(self, membership: ChunkMembership) -> None:
         """Fix the clips of a chunk; saving the same membership again changes nothing.
@@ -249,7 +262,11 @@ class ArtifactStore:
         return _parsed_chunk(path, content)
 
     def chunk_keys(self) -> list[str]:
-        """Keys of all registered chunks, sorted."""
+        """Keys of all registered chunks, sorted.
+
+        Raises:
+            StoreError: the bucket does not answer.
+        """
         folder = self.root / "chunks"
         names = (path.rsplit("/", 1)[-1] for path in listed_sizes(folder))
         return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != ".")

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from lanepaint_assets.clips.records import CHUNK_KEY
 from lanepaint_assets.store.artifacts import ArtifactStore
+from lanepaint_assets.store.gcs_client import file_system_asked
 from lanepaint_assets.store.layout import AREAS, ATTEMPT_DIGITS, area, asset_folder, manifest_path
 from lanepaint_assets.store.publishing import listed_files, written_at
 from lanepaint_assets.store.replace import LOCAL_PROTOCOLS, LocalFile
@@ -107,7 +108,7 @@ def collect(store: ArtifactStore, version: StoredVersion) -> bool:
     # What it consists of is looked up again, so that a version whose folder holds others never takes them along.
     doomed = _files_by_version(store, version.asset, version.chunk, below=version.folder)[version.folder]
     if doomed:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), file_system_asked(store.root / version.folder, "removed"):
             store.root.fs.rm([path for path, _ in doomed])
     return True
 
@@ -136,7 +137,8 @@ def _folders(store: ArtifactStore, asset: str) -> list[str]:
     """Folders in the area of an asset, in one listing; a partition of any of the area's assets has one."""
     base = store.root / "outputs" / area(asset)
     try:
-        entries = base.fs.ls(base.path, detail=True)
+        with file_system_asked(base, "listed"):
+            entries = base.fs.ls(base.path, detail=True)
     except FileNotFoundError:
         return []
     return [entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory"]
@@ -200,8 +202,9 @@ def _named(store: ArtifactStore, asset: str, chunk: str) -> set[str]:
 
 def _written_manifest(store: ArtifactStore, asset: str, chunk: str) -> list[datetime]:
     """When the manifest was written; nothing for one that is not there: it names nothing, and never did."""
-    path = (store.root / manifest_path(asset, chunk)).path
+    path = store.root / manifest_path(asset, chunk)
     try:
-        return [written_at(store.root.fs.info(path))]
+        with file_system_asked(path, "read"):
+            return [written_at(path.fs.info(path.path))]
     except FileNotFoundError:
         return []

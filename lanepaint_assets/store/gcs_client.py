@@ -1,6 +1,7 @@
 """The connection to Google Cloud Storage: one client a process, its credentials, and what its errors mean.
 
-Called by `replace.py`, which changes single objects, and by `publishing.py`, which uploads files. The client libraries
+Called by `replace.py`, which changes single objects, by `publishing.py`, which uploads files, and by all that reads and
+lists through the file system of a bucket, which has connections of its own. The client libraries
 are an optional extra, imported here at the first connection and nowhere else.
 """
 
@@ -9,14 +10,16 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from upath import UPath
 
+from lanepaint_assets.remote_errors import as_os_errors
 from lanepaint_assets.store.errors import StoreError
 from lanepaint_assets.store.gcs_requests import ANSWER_S, CONNECT_S, HttpSender
 from lanepaint_assets.store.gcs_uploads import (
@@ -106,6 +109,31 @@ class GcsConnection:
         """What to tell people where the bucket does not do what it was asked for."""
         said = str(error).strip() or "no reason was given"
         return StoreError(f"gs://{self.bucket.name}/{name}: {type(error).__name__}: {said}; {REMEDY}")
+
+
+@contextmanager
+def file_system_asked(path: UPath, wanted: str) -> Iterator[None]:
+    """What is asked of a bucket through its file system: where that gives up, the error names the file and the remedy.
+
+    Other file systems' errors stay what they are, and so does that of a file that is not there.
+
+    Args:
+        path: file or folder that is asked for.
+        wanted: what is done with it, as in "cannot be read".
+
+    Raises:
+        StoreError: the bucket refused, or did not answer however often it was asked.
+    """
+    try:
+        with as_os_errors():
+            yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if path.protocol not in GCS_PROTOCOLS:
+            raise
+        said = " ".join(str(error).split())
+        raise StoreError(f"{path} cannot be {wanted}: {said}; {REMEDY}") from error
 
 
 def gcs_options(given: Mapping[str, Any]) -> dict[str, Any]:

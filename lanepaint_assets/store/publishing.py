@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
 from lanepaint_assets.store.errors import StoreError
-from lanepaint_assets.store.gcs_client import GCS_PROTOCOLS, connect_gcs
+from lanepaint_assets.store.gcs_client import GCS_PROTOCOLS, connect_gcs, file_system_asked
 from lanepaint_assets.store.gcs_uploads import UploadedFile
 from lanepaint_assets.store.layout import ATTEMPT_DIGITS, FILES_MARKER, check_relative_path
 from lanepaint_assets.store.manifest import FileRecord
@@ -138,7 +138,11 @@ class ObjectPublisher:
 
 
 def listed_sizes(folder: UPath) -> dict[str, int]:
-    """Size in bytes of every file below `folder` by path, as its file system spells it, in one listing."""
+    """Size in bytes of every file below `folder` by path, as its file system spells it, in one listing.
+
+    Raises:
+        StoreError: the bucket does not answer.
+    """
     return {path: int(info["size"]) for path, info in listed_files(folder).items()}
 
 
@@ -147,7 +151,8 @@ def listed_files(folder: UPath) -> dict[str, dict[str, Any]]:
     filesystem = folder.fs
     filesystem.invalidate_cache(folder.path)  # other writers' files are not in a cached listing
     try:
-        listing: dict[str, dict[str, Any]] = filesystem.find(folder.path, detail=True)
+        with file_system_asked(folder, "listed"):
+            listing: dict[str, dict[str, Any]] = filesystem.find(folder.path, detail=True)
     except FileNotFoundError:
         return {}
     return listing

@@ -6,6 +6,7 @@ Called by the trainer, on any machine. What the state consists of is `flux_lora/
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,11 +15,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lanepaint_assets.store.artifacts import ArtifactStore
+from lanepaint_assets.store.errors import StoreError
 from lanepaint_assets.store.fingerprint import fingerprint
+from lanepaint_assets.store.gcs_client import file_system_asked
 from lanepaint_assets.store.items import StepError
 from lanepaint_assets.store.layout import asset_folder, item_folder
 from lanepaint_assets.store.manifest import ItemRow
 from lanepaint_assets.store.replace import atomic_file
+
+log = logging.getLogger(__name__)
 
 ASSET = "lora_checkpoints"
 
@@ -127,9 +132,13 @@ class CheckpointShelf:
         return [row.model_copy(update={"status": "outdated", "reason": "its files are no longer in the store"})]
 
     def _remove(self, row: ItemRow) -> None:
+        """What stays because it cannot be removed is no reason to end a training; `lanepaint gc` finds it."""
         path = self.store.root / item_folder(ASSET, self.style, row.key, row.fingerprint)
-        with suppress(FileNotFoundError):
-            path.fs.rm(path.path, recursive=True)
+        try:
+            with suppress(FileNotFoundError), file_system_asked(path, "removed"):
+                path.fs.rm(path.path, recursive=True)
+        except (StoreError, OSError) as error:
+            log.warning("an older checkpoint of %s stays in the store: %s", self.style, error)
 
 
 def checkpoints_under_way(store: ArtifactStore, style: str) -> dict[str, int]:

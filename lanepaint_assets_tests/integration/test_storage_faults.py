@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import importlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ import pytest
 
 from lanepaint_assets.store import gcs_client, gcs_requests, gcs_uploads
 from lanepaint_assets.store.artifacts import ArtifactStore
+from lanepaint_assets.store.collection import collect, stored_versions
 from lanepaint_assets.store.errors import StoreError
 from lanepaint_assets.store.fingerprint import fingerprint
 from lanepaint_assets.store.items import ItemOutput, ItemTask, PartitionOutcome, run_items
@@ -176,6 +177,38 @@ def test_a_bucket_that_becomes_read_only_ends_the_run_with_what_to_do(server: Gc
     assert outcome.complete
     assert set(outcome.reused) >= before
     assert watcher.violations == []
+
+
+@pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.FORBIDDEN, Fault.CUT_ANSWER])
+def test_who_reads_or_lists_what_a_bucket_does_not_give_is_told_of_what_and_what_to_do(
+    proxy: FaultProxy, tmp_path: Path, fault: Fault
+) -> None:
+    root = f"gs://{BUCKET}/study"
+    row = _run(root, "run", 1).rows[0]
+    store, name = ArtifactStore(root), row.files[0].name
+    file = f"{row.folder}/{name}"
+    questions: list[tuple[str, Callable[[], object]]] = [
+        (f"{file} cannot be read", lambda: store.read_bytes(row, name)),
+        (f"{file} cannot be read", lambda: store.local_file(row, name).__enter__()),
+        (f"{file} cannot be read", lambda: store.copy_files(row, tmp_path / "copies")),
+        ("chunks cannot be listed", store.chunk_keys),
+        ("cannot be listed", lambda: store.keys_with_lost_files(ASSET, CHUNK, [row])),
+        ("outputs/[^/]* cannot be listed", lambda: list(stored_versions(store, [ASSET]))),
+    ]
+    proxy.plan = lambda _: fault
+    for said, ask in questions:
+        with pytest.raises(StoreError, match=rf"^{root}/.*{said}: .+; see that the bucket exists"):
+            ask()
+
+
+def test_what_may_not_be_removed_is_named(proxy: FaultProxy, tmp_path: Path) -> None:
+    store, (task,) = ArtifactStore(f"gs://{BUCKET}/study"), _tasks(1)
+    (tmp_path / "file.bin").write_bytes(b"bytes")
+    store.publish(ASSET, CHUNK, task.key, task.fingerprint, tmp_path)
+    (version,) = stored_versions(store, [ASSET])
+    proxy.plan = read_only
+    with pytest.raises(StoreError, match=rf"{task.fingerprint}/\w+ cannot be removed: .*roles/storage\.objectUser"):
+        collect(store, version)
 
 
 def test_a_step_that_waits_too_long_for_the_bucket_says_so(
