@@ -7,11 +7,11 @@ downstream asks for a half-copied or broken model. No Dagster here.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 
 from upath import UPath
 
@@ -35,6 +35,9 @@ Condition = Literal["absent", "fine", "new", "unstable", "incomplete", "unreadab
 """`fine`: in force; `new`: whole and at rest, but not checked yet; the others are not taken."""
 
 SmokeCheck = Callable[[Platform, EngineEntry, Mapping[str, str], datetime], Outcome]
+
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def look_at_all(platform: Platform, now: datetime) -> dict[str, Look]:
 
     Nothing is loaded, and what is said is of the files as they are now, not of what the last observation found.
     """
-    looks = {asset: look_at(platform, asset, now) for asset in CHECKPOINT_FOLDERS}
+    looks = _of_each(lambda asset: look_at(platform, asset, now))
     return {asset: _judged(platform, looks, asset) for asset in looks}
 
 
@@ -144,18 +147,24 @@ def _judged(platform: Platform, looks: Mapping[str, Look], asset: str) -> Look:
 
 def due_checkpoints(platform: Platform, now: datetime) -> list[str]:
     """The checkpoints that an observation would find otherwise than the last one did; costs one listing each."""
-    due = []
-    for asset in CHECKPOINT_FOLDERS:
-        last = last_observed(platform.store, asset)
-        if last is None or (last.due is not None and last.due <= now):
-            due.append(asset)
-            continue
-        # A folder that cannot be read is for the observation to tell.
-        with contextlib.suppress(OSError):
-            if checkpoint_listing(platform, asset).mark == last.mark:
-                continue
-        due.append(asset)
-    return due
+    due = _of_each(lambda asset: _is_due(platform, asset, now))
+    return [asset for asset, is_due in due.items() if is_due]
+
+
+def _is_due(platform: Platform, asset: str, now: datetime) -> bool:
+    last = last_observed(platform.store, asset)
+    if last is None or (last.due is not None and last.due <= now):
+        return True
+    try:
+        return checkpoint_listing(platform, asset).mark != last.mark
+    except OSError:  # for the observation to tell
+        return True
+
+
+def _of_each(question: Callable[[str], _Answer]) -> dict[str, _Answer]:
+    """What is asked of every checkpoint, asked at the same time: a bucket that does not answer is waited for once."""
+    with ThreadPoolExecutor(len(CHECKPOINT_FOLDERS), thread_name_prefix="lanepaint-checkpoints") as pool:
+        return dict(zip(CHECKPOINT_FOLDERS, pool.map(question, CHECKPOINT_FOLDERS), strict=True))
 
 
 def observe_checkpoints(
@@ -169,7 +178,7 @@ def observe_checkpoints(
         now: the moment.
         check: loads and runs a model.
     """
-    looks = {asset: look_at(platform, asset, now) for asset in CHECKPOINT_FOLDERS}
+    looks = _of_each(lambda asset: look_at(platform, asset, now))
     for asset in sorted(assets, key=lambda each: looks[each].condition == "new"):
         yield _observe(platform, looks, asset, now, check)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +28,7 @@ from lanepaint_assets.platform import Platform
 from lanepaint_assets.remote_errors import as_os_errors
 from lanepaint_assets.settings import Settings
 from lanepaint_assets.store.gcs_client import gcs_options
-from lanepaint_assets_tests.fault_proxy import Fault, FaultProxy, Request, running_fault_proxy
+from lanepaint_assets_tests.fault_proxy import Fault, FaultProxy, Plan, Request, running_fault_proxy
 from lanepaint_assets_tests.gcs_server import GcsServer
 from lanepaint_assets_tests.unit.checkpoints.conftest import write_pipeline
 
@@ -51,10 +53,14 @@ class FaultyBucket:
         def plan(request: Request) -> Fault | None:
             return fault if any(name in request.path for name in names) else None
 
-        self._proxy.plan = plan
+        self.plan(plan)
 
     def mend(self) -> None:
-        self._proxy.plan = lambda _: None
+        self.plan(lambda _: None)
+
+    def plan(self, plan: Plan) -> None:
+        """What happens to every request from now on."""
+        self._proxy.plan = plan
 
 
 @pytest.fixture
@@ -195,6 +201,26 @@ def test_a_checkpoint_that_the_bucket_does_not_give_keeps_its_version_and_the_ot
     after = observed(22)[FLUX]
     assert (after.condition, after.state.problem) == ("fine", None)
     assert after.state.version != before.state.version
+
+
+def test_all_checkpoints_are_asked_for_at_the_same_time_so_that_a_silent_bucket_is_waited_for_once(
+    bucket: FaultyBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = Platform(Settings(root=str(tmp_path / "root"), checkpoint_check="header"))
+    list(observe_checkpoints(platform, list(CHECKPOINT_FOLDERS), datetime.now(UTC)))
+    monkeypatch.setattr(
+        platform, "checkpoint_folder", lambda asset: _remote(bucket, f"checkpoints/{CHECKPOINT_FOLDERS[asset]}")
+    )
+    everybody, arrived = threading.Barrier(len(CHECKPOINT_FOLDERS), timeout=30), count()
+
+    def wait_for_the_others(_: Request) -> None:
+        if next(arrived) < len(CHECKPOINT_FOLDERS):
+            everybody.wait()
+
+    bucket.plan(wait_for_the_others)
+    due_checkpoints(platform, datetime.now(UTC))
+    assert not everybody.broken
+    assert next(arrived) >= len(CHECKPOINT_FOLDERS)
 
 
 def _remote(bucket: FaultyBucket, name: str) -> UPath:
