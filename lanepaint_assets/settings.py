@@ -83,7 +83,8 @@ class Settings(BaseSettings):
         "large", description="Size of SAM 2.1; its checkpoint is ROOT/checkpoints/sam2/sam2.1_hiera_<size>.pt."
     )
     sam2_compile: bool = Field(
-        False, description="Compile all of SAM 2 (vos_optimized); minutes at the first clip, kept in the cache."
+        False,
+        description="Compile all of SAM 2 (vos_optimized): less GPU memory, not faster; minutes at the first clip.",
     )
     flux_device: str = Field("auto", pattern=DEVICE, description="Where FLUX.1 Fill runs; auto: the first GPU.")
     cog_device: str = Field("auto", pattern=DEVICE, description="Where CogVideoX runs; auto: the first GPU.")

@@ -46,8 +46,8 @@ class Sam2RoadSegmenter:
         weights: a checkpoint file, or random numbers.
         architecture: what the weights are for.
         device: `cpu`, `cuda`, `cuda:1`, ..., or `auto`: a GPU where there is one.
-        compiled: the package's `vos_optimized` form; its first clip waits minutes for the compiler, unless `cache` has
-            its results.
+        compiled: the package's `vos_optimized` form. It takes the least memory and is no faster than the default, and
+            its first clip waits minutes for the compiler, also where `cache` has its results.
         cache: folder that keeps compiled kernels between processes.
         encoder_batch: frames that the image encoder takes at once; by default 8 on a GPU, 1 elsewhere or compiled.
         grid: the points on the road in frame 0.
@@ -168,6 +168,7 @@ class Sam2RoadSegmenter:
             torch.backends.cudnn.allow_tf32 = True
         if self._compiled:
             use_kernel_cache(self._cache)
+            _take_products_from_libraries()
         if isinstance(self._weights, RandomWeights):
             torch.manual_seed(self._weights.seed)
         predictor = build_predictor(self._architecture, self.device, compiled=self._compiled)
@@ -178,6 +179,18 @@ class Sam2RoadSegmenter:
         if self.device.type == "cuda" and not self._compiled:
             _replay_small_parts(predictor)
         return predictor
+
+
+def _take_products_from_libraries() -> None:
+    """Multiply and convolve with cuBLAS and cuDNN, as without compiling.
+
+    The package has the compiler try twenty kernels of its own for every matrix product; on an H200 that had not ended
+    after nine minutes.
+    """
+    from torch._inductor import config
+
+    config.max_autotune_gemm_backends = "ATEN"
+    config.max_autotune_conv_backends = "ATEN"
 
 
 def _replay_small_parts(predictor: Any) -> None:
