@@ -210,13 +210,44 @@ def measure_video(outcome: Outcome, second: str | None) -> None:
         _forget_models()
         memory = peak_gib(partial(run, FEW_STEPS))
         step, around = slope(run)
+        phases = window_phases(video_engine(FEW_STEPS, compiled, None, devices), clip)
         how = f"{'compiled' if compiled else 'as it comes'}{', on two GPUs' if devices else ''}"
         target = TARGET_STEP_S if compiled and not devices else None
         outcome.add(f"video step, {how}", step, "s", "lower", target=target, baseline=plain)
         outcome.add(f"a window's text, encoding and decoding, {how}", around, "s", "lower")
         outcome.add(f"a window of 50 steps, {how}", 50 * step + around, "s", "lower", baseline=50 * plain)
         outcome.add(f"peak memory of a window, {how}", memory, "GiB", "lower")
+        for phase, (seconds, peak) in phases.items():
+            outcome.add(f"a window's {phase}, {how}", seconds, "s", "lower")
+            outcome.add(f"peak memory of a window's {phase}, {how}", peak, "GiB", "lower")
     _forget_models()
+
+
+def window_phases(engine: VideoPainterEngine, clip: EditScene) -> dict[str, tuple[float, float]]:
+    """Seconds and most GiB of each phase of one window, with a caption that was not read before.
+
+    Weights that are on the device stay there and count, as in a run.
+    """
+    measured: dict[str, tuple[float, float]] = {}
+
+    def observed(phase: str, method: Callable[..., object]) -> Callable[..., object]:
+        def run(*arguments: object) -> object:
+            results: list[object] = []
+            _forget_peaks()
+            seconds = seconds_of(lambda: results.append(method(*arguments)))
+            measured[phase] = (seconds, _peak_gib())
+            return results[0]
+
+        return run
+
+    watched: Any = engine
+    words = watched._parts.words
+    words.encode = observed("text", words.encode)
+    watched._encoded = observed("encoding", watched._encoded)
+    watched._denoised = observed(f"{FEW_STEPS} steps", watched._denoised)
+    watched._decoded = observed("decoding", watched._decoded)
+    engine.paint_video(clip, clip.frames[0], replace(instruction(), caption=f"{CAPTION}, in the morning"))
+    return measured
 
 
 def _plain_video_step() -> float:

@@ -202,7 +202,7 @@ ENGINES: tuple[EngineEntry, ...] = (
     EngineEntry(
         "video_painter",
         "videopainter",
-        "1",
+        "2",
         "lanepaint_assets.editing.videopainter.engine:VideoPainterEngine",
         "videopainter",
         "models",

@@ -279,10 +279,19 @@ class Platform:
 
     def release_driver(self) -> None:
         """Tell the driver, if there is one yet and it holds anything, that a step has asked its last question."""
+        self._release("driver")
+
+    def release_painters(self) -> None:
+        """Tell the painters, if there are any yet and they hold anything, that a stage has asked its last question."""
+        self._release("first_frame_painter", "video_painter")
+
+    def _release(self, *roles: Role) -> None:
         with self._guard:
-            release = getattr(self._engines.get("driver"), "release", None)
-        if release is not None:
-            release()
+            built = [self._engines.get(role) for role in roles]
+        for engine in built:
+            release = getattr(engine, "release", None)
+            if release is not None:
+                release()
 
     def _engine(self, role: Role) -> object:
         with self._guard:

@@ -1,5 +1,5 @@
-"""What a run tells about itself while it is under way: tags of its chunk and commit, and how far each asset is; and
-how long its items may go on when its process is asked to end.
+"""What a run tells about itself while it is under way: tags of its chunk and commit, how far each asset and the loops
+inside its items are; and how long its items may go on when its process is asked to end.
 
 `platform_resource` wraps the platform that assets are given, so that no asset has to do anything for it. What an asset
 tells at its end is in `materialization.py`.
@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 import dagster as dg
 from dagster._core.events import EngineEventData
 
+from lanepaint_assets.loop_progress import LoopListener, loops_told_to
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.settings import Settings
 from lanepaint_assets.store.stopping import grace_period
@@ -70,6 +71,20 @@ class ItemProgress:
         if left_s is not None:
             metadata["seconds_left"] = dg.MetadataValue.int(round(left_s))
         self._report(f"{asset} {self._chunk}: {done} of {total} items{left}", metadata)
+
+
+def loop_line(report: Report) -> LoopListener:
+    """Turns the progress of loops inside items into lines."""
+
+    def tell(what: str, done: int, total: int, left_s: float) -> None:
+        metadata: dict[str, dg.MetadataValue] = {
+            "steps_done": dg.MetadataValue.int(done),
+            "steps": dg.MetadataValue.int(total),
+            "seconds_left": dg.MetadataValue.int(round(left_s)),
+        }
+        report(f"{what}: step {done} of {total}, {_readable(left_s)} left", metadata)
+
+    return tell
 
 
 def _readable(seconds: float) -> str:
@@ -130,6 +145,7 @@ def platform_resource(platform: Platform) -> dg.ResourceDefinition:
 
         with (
             platform.told(ItemProgress(report, chunk or "")) as told,
+            loops_told_to(loop_line(report)),
             grace_period(platform.settings.stop_grace_s),
         ):
             yield told

@@ -216,7 +216,9 @@ class Settings(BaseSettings):
     fill_all_holes: bool = Field(False, description="Paint over enclosed objects too, as the spec's mask does.")
     mask_dilation_px: int = Field(24, ge=0, le=256, description="Growth of the edit mask (spec 5).")
     mask_feather_px: int = Field(8, ge=0, le=128, description="Softness of the edit mask's border (spec 5).")
-    keep_masked_pixels: bool = Field(True, description="Keep source pixels outside the feathered mask.")
+    keep_masked_pixels: bool = Field(
+        True, description="Keep source pixels outside the feathered mask, in first frames and in videos."
+    )
 
     samples: int = Field(6, ge=1, le=64, description="Trajectories a driver samples for each arm (K).")
     edited_camera_only: bool = Field(

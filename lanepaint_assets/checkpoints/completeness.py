@@ -21,6 +21,7 @@ from lanepaint_assets.checkpoints.files import CheckpointError
 _WITHOUT_WEIGHTS = ("scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json")
 _INDEXES = ("model.safetensors.index.json", "diffusion_pytorch_model.safetensors.index.json")
 _WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors")
+_OF_A_COMPONENT = frozenset({"config.json", *_WITHOUT_WEIGHTS, *_INDEXES, *_WEIGHTS})
 
 # Names of pickled weights, which no engine reads.
 _PICKLED = re.compile(r"[^/]+\.(bin|pt|pth|ckpt)(\.index\.json)?")
@@ -89,6 +90,8 @@ def check_model_folder(listing: Listing) -> None:
         CheckpointError: names the first file that is missing or cut short.
     """
     if "model_index.json" not in listing.sizes:
+        if _is_of_components(listing):
+            _require(listing, "model_index.json")
         _check_component(listing, "")
         return
     for name, value in _json(listing, "model_index.json").items():
@@ -97,13 +100,21 @@ def check_model_folder(listing: Listing) -> None:
             _check_component(listing, f"{name}/")
 
 
+def _is_of_components(listing: Listing) -> bool:
+    """Whether models lie in folders of the folder, and nothing of a model beside them."""
+    split = [name.rpartition("/") for name in listing.sizes]
+    folders = {folder for folder, _, file in split if file in _OF_A_COMPONENT or _SHARD.fullmatch(file)}
+    return any(folders) and "" not in folders
+
+
 def _check_component(listing: Listing, prefix: str) -> None:
     if not any(name.startswith(prefix) for name in listing.sizes):
         raise CheckpointError(
             f"{listing.folder / prefix.rstrip('/')}: this part of the checkpoint is missing; copy the checkpoint again"
         )
     config = f"{prefix}config.json"
-    if config not in listing.sizes and any(f"{prefix}{name}" in listing.sizes for name in _WITHOUT_WEIGHTS):
+    # A model that is a folder of its own has weights, also where it comes with a tokenizer.
+    if prefix and config not in listing.sizes and any(f"{prefix}{name}" in listing.sizes for name in _WITHOUT_WEIGHTS):
         return
     _require(listing, config)
     is_diffusers = "_diffusers_version" in _json(listing, config)

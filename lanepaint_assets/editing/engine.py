@@ -70,7 +70,11 @@ class PaintInstruction:
 
 
 class FirstFramePainter(Protocol):
-    """Paints the first frame of a clip."""
+    """Paints the first frame of a clip.
+
+    One that holds a device may have a method `release`, which is called when a stage has asked its last question: other
+    models may want the device then. It answers later calls all the same.
+    """
 
     @property
     def name(self) -> str: ...
@@ -100,7 +104,7 @@ class FirstFramePainter(Protocol):
 
 
 class VideoPainter(Protocol):
-    """Carries the first frame's edit through the clip."""
+    """Carries the first frame's edit through the clip; may have a method `release` as a `FirstFramePainter`."""
 
     @property
     def name(self) -> str: ...

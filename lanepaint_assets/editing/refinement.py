@@ -21,6 +21,7 @@ from lanepaint_assets.editing.compositing import composite_video
 from lanepaint_assets.editing.engine import EditScene, FirstFramePainter, PaintInstruction
 from lanepaint_assets.lanes.attributes import LaneStyle
 from lanepaint_assets.lanes.inspector import LaneInspector, RoadView, Verdict
+from lanepaint_assets.loop_progress import LoopProgress
 from lanepaint_assets.rendering.mask_edges import MaskEdges
 from lanepaint_assets.store.items import ItemError, StepError
 
@@ -143,7 +144,8 @@ def paint_first_frames(
     except Exception:
         # Then each picture asks for its own caption, and the one that cannot be read fails alone.
         log.exception("captions could not be read together")
-    for request in requests:
+    progress = LoopProgress(f"painting {len(requests)} first frames", len(requests))
+    for number, request in enumerate(requests, 1):
         scene, started = request.scene, perf_counter()
         try:
             picture = painter.paint_first_frame(scene, request.instruction)
@@ -155,6 +157,7 @@ def paint_first_frames(
             yield _alone(error), perf_counter() - started
         else:
             yield picture, perf_counter() - started
+        progress.done(number)
 
 
 def refine_first_frames(
@@ -189,10 +192,12 @@ def refine_first_frames(
     while loops:
         pictures = list(paint_first_frames([loop.next_request() for loop in loops], painter, edges))
         going_on = []
-        for loop, (picture, paint_s) in zip(loops, pictures, strict=True):
+        progress = LoopProgress(f"judging {len(loops)} first frames", len(loops))
+        for number, (loop, (picture, paint_s)) in enumerate(zip(loops, pictures, strict=True), 1):
             result = (
                 picture if isinstance(picture, Exception) else loop.judged(picture, paint_s, inspector, max_iterations)
             )
+            progress.done(number)
             if result is None:
                 going_on.append(loop)
             else:

@@ -375,16 +375,20 @@ def make_edited_videos(platform: Platform, chunk: str, run_id: str, selection: S
         first_frame = read_picture(platform.store.read_bytes(first, FIRST_FRAME_FILE))
         return _edited_video(items, items.by_key[task.key], first_frame, first, folder)
 
-    return run_items(
-        platform.store,
-        "edited_videos",
-        chunk,
-        tasks,
-        compute,
-        run_id=run_id,
-        workers=platform.settings.workers,
-        progress=platform.progress_for("edited_videos"),
-    )
+    try:
+        return run_items(
+            platform.store,
+            "edited_videos",
+            chunk,
+            tasks,
+            compute,
+            run_id=run_id,
+            workers=platform.settings.workers,
+            progress=platform.progress_for("edited_videos"),
+        )
+    finally:
+        # In one process with all steps, the driver is next on the device.
+        platform.release_painters()
 
 
 def _edited_video(

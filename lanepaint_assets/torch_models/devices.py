@@ -13,7 +13,9 @@ import torch
 from lanepaint_assets.store.items import StepError
 
 # Read by torch when CUDA starts. Models that take turns leave holes of all sizes; segments that grow fill them again.
-os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+# The variable has two names, of which torch 2.13 heeds this older one first: it stays unset beside a user's newer one.
+if "PYTORCH_ALLOC_CONF" not in os.environ:
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
 def pick_device(name: str) -> torch.device:

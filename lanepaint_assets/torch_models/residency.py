@@ -162,9 +162,8 @@ class Residency:
             everywhere = list(cls._all.values())
             cls._all.clear()
         for residency in everywhere:
+            residency.vacate()
             residency.release(*residency._parts.values(), forget=True)
-            if residency._is_enforced:
-                torch.cuda.set_per_process_memory_fraction(1.0, residency.device)
 
     @classmethod
     def loaded_parts(cls) -> list[Part[Any]]:
@@ -241,6 +240,14 @@ class Residency:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
+    def vacate(self) -> None:
+        """Leave the device to others, all of it: parts stay in host memory, and the next work begins as the first."""
+        with self._busy:
+            self.release_all_but()
+            if self._is_enforced:
+                torch.cuda.set_per_process_memory_fraction(1.0, self.device)
+                self._is_enforced = False
+
     def _enforce_budget(self) -> None:
         """Have torch keep to the budget; here, since it starts CUDA, which a process that will fork must not do."""
         budget = self.budget_bytes
@@ -261,13 +268,19 @@ class Residency:
                 f"{', '.join(keep)} and their working memory take {needed / GIB:.1f} GiB, more than the "
                 f"{budget / GIB:.1f} GiB that models may have on {self.device}; raise the budget or use a larger GPU"
             )
-        others = sum(part.bytes for name, part in self._resident.items() if name not in keep)
+        others = self._bytes_of_others() + sum(part.bytes for name, part in self._resident.items() if name not in keep)
         for name, part in list(self._resident.items()):
             if needed + others <= budget:
                 break
             if name not in keep:
                 others -= part.bytes
                 self._send_away(part)
+
+    def _bytes_of_others(self) -> int:
+        """What networks that are no parts have on the device, such as SAM 2 in one process with all steps."""
+        if self.device.type != "cuda":
+            return 0
+        return max(_allocated(self.device) - sum(part.bytes_on(self.device) for part in self._resident.values()), 0)
 
     def _give_back_unused(self, parts: tuple[Part[Any], ...], working_bytes: int) -> None:
         """Return what torch's allocator keeps of parts and phases before, where the budget would be passed with it."""

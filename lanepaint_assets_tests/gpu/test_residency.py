@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lanepaint_assets.store.items import StepError
+from lanepaint_assets.torch_models.devices import pick_device
 from lanepaint_assets.torch_models.residency import CONTEXT_GIB, GIB, Residency
 
 pytestmark = [
@@ -64,6 +65,12 @@ def test_models_take_turns_and_compute_the_same_after_it() -> None:
     residency.release(a, b)
 
 
+def test_segments_of_the_allocator_grow() -> None:
+    held = torch.empty(WIDTH, WIDTH, device=pick_device("cuda"))
+    assert held.device.type == "cuda"
+    assert any(segment["is_expandable"] for segment in torch.cuda.memory_snapshot())
+
+
 def test_weights_that_something_still_holds_are_noticed() -> None:
     residency = room_for_one_and_a_half()
     a = residency.part("a", layer)
@@ -94,3 +101,33 @@ def test_what_an_earlier_phase_left_in_the_allocator_makes_room_for_the_work_of_
         assert torch.cuda.memory_reserved() < before
         torch.empty(int(0.4 * SIZE_GIB * GIB), dtype=torch.uint8, device=residency.device)
     residency.release(a)
+
+
+def test_who_comes_after_the_models_has_the_whole_device() -> None:
+    residency = room_for_one_and_a_half()
+    a = residency.part("a", layer)
+    with residency.holding(a):
+        expected = a.module.weight.data.sum().item()
+    residency.vacate()
+    assert a.module.weight.device.type == "cpu"
+    assert torch.cuda.memory_reserved() < SIZE_GIB * GIB
+    others = torch.empty(2 * WIDTH, WIDTH, device=residency.device)
+    del others
+    torch.cuda.empty_cache()
+    with residency.holding(a), pytest.raises(torch.OutOfMemoryError):
+        torch.empty(WIDTH, WIDTH, device=residency.device)
+    with residency.holding(a):
+        assert a.module.weight.data.sum().item() == expected
+    residency.release(a)
+
+
+def test_a_network_that_is_no_part_sends_parts_away_that_no_longer_fit_beside_it() -> None:
+    residency = Residency(torch.device("cuda:0"), CONTEXT_GIB + 2.5 * SIZE_GIB)
+    a, b = (residency.part(name, layer) for name in ("a", "b"))
+    with residency.holding(a):
+        pass
+    other = torch.empty(WIDTH, WIDTH, device=residency.device)
+    with residency.holding(b):
+        assert residency.resident == ("b",)
+    del other
+    residency.release(a, b)

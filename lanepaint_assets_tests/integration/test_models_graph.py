@@ -74,7 +74,7 @@ def test_first_frames_and_videos_are_made_by_models_that_are_read_once(graph: Mo
     firsts, videos = graph.rows("first_frames"), graph.rows("edited_videos")
     assert {row.status for row in (*firsts.values(), *videos.values())} == {"ok"}
     assert {row.engine for row in firsts.values()} == {"flux_fill 1 + qwen2_5_vl 1"}
-    assert {row.engine for row in videos.values()} == {"videopainter 1"}
+    assert {row.engine for row in videos.values()} == {"videopainter 2"}
     judged = [row for row in firsts.values() if row.facts["verdict"] is not None]
     assert len(judged) == 2
     for row in judged:
@@ -93,6 +93,8 @@ def test_first_frames_and_videos_are_made_by_models_that_are_read_once(graph: Mo
     parts += [cog._parts.denoisers.transformer, cog._parts.denoisers.branch, cog._parts.autoencoder]
     assert [part.loads for part in parts] == [1] * len(parts)
     assert qwen.loads == 1
+    # The driver is next on the device.
+    assert flux._residency.resident == cog._residency.resident == ()
 
     # The inspector that refined the edits was Qwen, so another one verifies the videos: measured, without weights.
     quality = make_video_quality(graph.last, chunk, "run", ())

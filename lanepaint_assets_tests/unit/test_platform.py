@@ -146,3 +146,18 @@ def test_a_mounted_checkpoint_gives_the_fingerprints_of_the_one_in_the_root(tmp_
         digests.append(Platform(settings).checkpoint_digests("segmenter"))
 
     assert digests[0] == digests[1]
+
+
+def test_painters_that_hold_nothing_and_those_that_were_never_built_need_no_release() -> None:
+    class Holding:
+        released = 0
+
+        def release(self) -> None:
+            self.released += 1
+
+    painter = Holding()
+    Platform(Settings(), first_frame_painter=painter, video_painter=object()).release_painters()
+    assert painter.released == 1
+    never_built = Platform(Settings())
+    never_built.release_painters()
+    assert not never_built._engines

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from lanepaint_assets import run_progress
+from lanepaint_assets import loop_progress, run_progress
+from lanepaint_assets.loop_progress import LoopProgress
 from lanepaint_assets.platform import Platform
 from lanepaint_assets.run_progress import ItemProgress, installed_commit, platform_resource
 from lanepaint_assets.settings import Settings
@@ -108,6 +109,26 @@ def test_progress_is_in_the_event_log_with_its_metadata_and_nobody_is_told_after
     ]
     assert told[1].engine_event_data.metadata["items_done"].value == 2
     assert platform.progress_for("masks") is None
+
+
+def test_a_long_loop_inside_an_item_is_in_the_event_log(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_progress, "TELL_EVERY_S", 0.0)
+
+    @dg.asset
+    def videos(platform: dg.ResourceParam[Platform]) -> None:
+        LoopProgress("window 1 of 3 of clip.front", 50).done(20)
+
+    platform = platform_resource(Platform(Settings(root="memory://run")))
+    outcome = dg.materialize([videos], instance=instance, resources={"platform": platform})
+    (event,) = [
+        entry.dagster_event
+        for entry in instance.all_logs(outcome.run_id)
+        if entry.dagster_event is not None and "window 1 of 3" in (entry.dagster_event.message or "")
+    ]
+    assert event.message == "window 1 of 3 of clip.front: step 20 of 50, 0 s left"
+    assert event.engine_event_data.metadata["steps_done"].value == 20
 
 
 def test_a_database_that_is_away_costs_a_line_about_the_run_and_not_the_run(

@@ -26,6 +26,7 @@ from lanepaint_assets.checkpoints.model_folder import local_model_folder
 from lanepaint_assets.editing.engine import EditScene, LoraWeights, PaintInstruction
 from lanepaint_assets.editing.flux_fill.lora_adapters import use_lora
 from lanepaint_assets.editing.smoke_scene import SMOKE_INSTRUCTION, smoke_scene
+from lanepaint_assets.loop_progress import LoopProgress
 from lanepaint_assets.rendering.mask_edges import DILATION_PX, SPEC_EDGES, MaskEdges, model_mask
 from lanepaint_assets.store.items import ItemError
 from lanepaint_assets.torch_models.acceleration import EXACT, Acceleration
@@ -178,6 +179,10 @@ class FluxFillPainter:
             return ()
         return (f"the caption is longer than the {CAPTION_TOKENS} tokens that FLUX reads: its end was not painted",)
 
+    def release(self) -> None:
+        """See `FirstFramePainter`. The weights stay in host memory."""
+        self._residency.vacate()
+
     def smoke_check(self) -> None:
         """Read all weights and paint a small picture; see `Checkable`."""
         with damaged_weights_named():
@@ -193,6 +198,12 @@ class FluxFillPainter:
             use_lora(transformer.module, order.lora)
             _set_tiling(autoencoder.module, tight)
             pipeline.set_progress_bar_config(disable=None, leave=False, desc=order.what)
+            progress = LoopProgress(order.what, self._steps)
+
+            def tell(_pipe: object, step: int, _timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+                progress.done(step + 1)
+                return tensors
+
             try:
                 # The caches of steps, where there are any, ask for a context.
                 with transformer.module.cache_context("fill"):
@@ -208,6 +219,7 @@ class FluxFillPainter:
                         max_sequence_length=CAPTION_TOKENS,
                         # On the host, so that every device starts from the same noise.
                         generator=torch.Generator().manual_seed(order.seed),
+                        callback_on_step_end=tell,
                         output_type="pt",
                     ).images[0]
             finally:

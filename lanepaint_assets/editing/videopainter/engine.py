@@ -41,7 +41,7 @@ from lanepaint_assets.editing.videopainter.pipeline import (
 )
 from lanepaint_assets.editing.videopainter.windows import OVERLAP_FRAMES, WindowPlan, plan_windows
 from lanepaint_assets.rendering.mask_edges import DILATION_PX, SPEC_EDGES, MaskEdges, model_mask
-from lanepaint_assets.store.items import ItemError
+from lanepaint_assets.store.items import ItemError, StepError
 from lanepaint_assets.torch_models.acceleration import EXACT, Acceleration
 from lanepaint_assets.torch_models.damaged_weights import damaged_weights_named
 from lanepaint_assets.torch_models.devices import pick_device, use_kernel_cache
@@ -78,7 +78,7 @@ class VideoPainterEngine:
     """
 
     name = "videopainter"
-    version = "1"
+    version = "2"
 
     def __init__(
         self,
@@ -203,6 +203,12 @@ class VideoPainterEngine:
             plan.lay(index, result, onto=painted)
         # 4. The clip's own resolution.
         return _resized(painted, height, width)
+
+    def release(self) -> None:
+        """See `VideoPainter`. The weights stay in host memory."""
+        self._residency.vacate()
+        if self._second is not None:
+            self._second.vacate()
 
     def smoke_check(self) -> None:
         """Read all weights of both checkpoints and paint one window, the only size that there is; see `Checkable`."""
@@ -354,9 +360,15 @@ def random_cogvideox(
 
 def _second(name: str | None, first: Residency, memory_gib: float | None) -> Residency | None:
     """The residency of another device than the first."""
-    if name is None or pick_device(name) == first.device:
+    if name is None:
         return None
-    return Residency.of(pick_device(name), memory_gib)
+    device = pick_device(name)
+    if device == first.device:
+        raise StepError(
+            f"the second device of CogVideoX, {name}, is {device}, where it runs already; name another GPU, such as "
+            "cuda:1, or none (LANEPAINT_COG_SECOND_DEVICE)"
+        )
+    return Residency.of(device, memory_gib)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from torch import Tensor
 from lanepaint_assets.editing.videopainter.branch import CONDITION, BranchCondition, BranchedTransformer
 from lanepaint_assets.editing.videopainter.exact_kernel import fastest_torch_kernel
 from lanepaint_assets.editing.videopainter.sampler import HostNoiseSampler
+from lanepaint_assets.loop_progress import LoopProgress
 
 if TYPE_CHECKING:
     from lanepaint_assets.editing.videopainter.cfg_split import SplitGuidance
@@ -249,7 +250,7 @@ class WindowDenoiser(CogVideoXImageToVideoPipeline):
         hold = torch.where(painted, hold, float(settings.replace_known))
         self._first_frame = window.first_frame.to(device, dtype)
         self._noise, self._settled, self._hold = noise, settled, hold
-        self._settings = settings
+        self._settings, self._progress = settings, LoopProgress(label, settings.steps)
         # 3. Step by step; `_settle` puts back what stays.
         condition = BranchCondition(
             window.masked.to(device, dtype), window.mask.to(device, dtype), settings.mask_add, settings.branch_scale
@@ -300,6 +301,7 @@ class WindowDenoiser(CogVideoXImageToVideoPipeline):
         """Called by the loop after every step: put known and held latents back, with the noise of the next step."""
         latents = tensors["latents"]
         self._steps_done = step + 1
+        self._progress.done(self._steps_done)
         share_done = self._steps_done / self._settings.steps
         settled = self._settled
         if self._steps_done < len(self.scheduler.timesteps):

@@ -13,11 +13,17 @@ from torch import Tensor
 
 
 class HostNoiseSampler(CogVideoXDPMScheduler):
-    """DPM-Solver++ (2M, SDE) for velocities, as `CogVideoXDPMScheduler` has it, with the same numbers from a seed."""
+    """DPM-Solver++ (2M, SDE) for velocities, as `CogVideoXDPMScheduler` has it, with the same numbers from a seed.
+
+    Its last step always ends without noise. Where their number does not divide the 1000 levels of training, the stock
+    one may not: at the end of 60 steps it adds some, and of 61 it makes 62, the last one from pure noise.
+    """
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:  # noqa: ARG002
         """As the stock method, but noise levels stay on the host, whatever device is asked for."""
         super().set_timesteps(num_inference_steps, "cpu")
+        # Of some numbers rounding leaves one level more, -1.
+        self.timesteps = self.timesteps[:num_inference_steps]
 
     def step(  # type: ignore[override]  # without the options of the stock step that it does not read either
         self,
@@ -43,7 +49,8 @@ class HostNoiseSampler(CogVideoXDPMScheduler):
         Returns:
             The less noisy sample, and the clean one that this step predicts; float32.
         """
-        previous = int(timestep) - self.config["num_train_timesteps"] // len(self.timesteps)
+        is_last = int(timestep) == int(self.timesteps[-1])
+        previous = -1 if is_last else int(timestep) - self.config["num_train_timesteps"] // len(self.timesteps)
         # Not in the first step, nor in the last, which ends without noise.
         earlier = old_pred_original_sample if previous >= 0 else None
         # 1. Noise. Where the stock step looks back, it draws a second time. From pinned memory, for a copy from any

@@ -136,7 +136,7 @@ class QwenModel:
 
         Raises:
             ItemError: the question does not fit into the device's memory, even with pictures of half the pixels, or
-                the network gave NaN.
+                the network gave NaN or infinity.
             CheckpointError: at the first question, where the checkpoint cannot be read.
         """
 
@@ -248,11 +248,15 @@ class NextWord(LogitsProcessor):
         Raises:
             ItemError: they are not numbers. Drawing from them would take a GPU down for the whole process.
         """
-        if bool(torch.isnan(scores).any()):
-            raise ItemError(f"Qwen2.5-VL gave NaN (computed in {scores.dtype}); the checkpoint may be damaged")
+        logits = scores.float() / (self._temperature or 1.0)
+        # Masked words have -inf. The largest logit is NaN where any is, and -inf only where no word is left.
+        if not bool(torch.isfinite(logits.max())):
+            raise ItemError(
+                f"Qwen2.5-VL gave NaN or infinity (computed in {scores.dtype}); the checkpoint may be damaged"
+            )
         if self._temperature == 0:
             return scores
-        chances = torch.softmax(scores.float() / self._temperature, dim=-1)
+        chances = torch.softmax(logits, dim=-1)
         token = torch.multinomial(chances, 1, generator=self._generator)
         return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
 

@@ -25,6 +25,7 @@ from diffusers.models.transformers.transformer_flux import FluxTransformer2DMode
 from tqdm import tqdm
 
 from lanepaint_assets.clips.pictures import write_picture
+from lanepaint_assets.loop_progress import LoopProgress
 from lanepaint_assets.store.artifacts import ArtifactStore
 from lanepaint_assets.store.items import ItemError, StepError
 from lanepaint_assets.store.promoted_loras import WEIGHTS_FILE
@@ -195,9 +196,11 @@ class _Run:
             disable=None if self._tells else True,
             leave=False,
         )
+        progress = LoopProgress(f"LoRA {job.style}", meant, begun=state.step)
         while state.step < meant and not stopped:
             trainer.run_step()
             bar.update()
+            progress.done(state.step)
             stopped = self._together(asked.now() if self._tells else False)
             last = state.step == meant or stopped
             if last or state.step % job.validation_steps == 0:

@@ -71,6 +71,26 @@ def test_weights_cut_anywhere_are_named(tmp_path_factory: pytest.TempPathFactory
         check(folder)
 
 
+@pytest.mark.parametrize("arrived", ["transformer", "vae", "scheduler", "tokenizer", "*"])
+def test_a_pipeline_without_its_index_is_not_taken_for_a_model_without_configuration(
+    pipeline: Path, arrived: str
+) -> None:
+    for path in [path for path in pipeline.rglob("*") if path.is_file()]:
+        if path.parent == pipeline or not path.parent.match(arrived):
+            path.unlink()
+    # Released folders have more beside their components.
+    (pipeline / "flux1-fill-dev.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"pipeline/model_index\.json: this file of the checkpoint is missing"):
+        check(pipeline)
+
+
+def test_a_model_without_configuration_is_no_pipeline(tmp_path: Path) -> None:
+    save_file({"a": np.ones(2, np.float32)}, tmp_path / "model-00001-of-00001.safetensors")
+    written(tmp_path / "1_Pooling" / "config.json", {})
+    with pytest.raises(CheckpointError, match=r"/config\.json: this file of the checkpoint is missing"):
+        check(tmp_path)
+
+
 def test_a_file_that_is_still_being_copied_is_named(pipeline: Path) -> None:
     (pipeline / "vae" / "diffusion_pytorch_model.safetensors.part").write_bytes(b"1")
     with pytest.raises(CheckpointError, match=r"model\.safetensors\.part: this file is still being copied; .* delete"):

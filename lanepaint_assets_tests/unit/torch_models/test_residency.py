@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from lanepaint_assets.store.items import ItemError, StepError
 from lanepaint_assets.torch_models.devices import pick_device
 from lanepaint_assets.torch_models.out_of_memory import with_retry
-from lanepaint_assets.torch_models.residency import GIB, Part, Residency
+from lanepaint_assets.torch_models.residency import CONTEXT_GIB, GIB, Part, Residency, default_budget_gib
 
 CPU = torch.device("cpu")
 # Weights of one part, in bytes: a linear layer of 8 x 8 without bias, float32.
@@ -89,6 +90,48 @@ def test_a_part_that_cannot_fit_is_refused_with_its_size_and_the_budget() -> Non
     residency = room_for(0)
     with pytest.raises(StepError, match=r"flux.*GiB, more than the .* raise the budget"):
         filled(residency, "flux")
+
+
+GPU = torch.device("cuda:0")
+
+
+def see_gpus(monkeypatch: pytest.MonkeyPatch, count: int, total_gib: float) -> None:
+    """Have torch see so many GPUs of one size."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    size = SimpleNamespace(total_memory=int(total_gib * GIB))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: size)
+
+
+@pytest.mark.parametrize("total_gib", [44.5, 79.2])
+def test_models_stay_below_40_gib_of_a_single_gpu_of_up_to_80_gb(
+    monkeypatch: pytest.MonkeyPatch, total_gib: float
+) -> None:
+    see_gpus(monkeypatch, 1, total_gib)
+    assert default_budget_gib(GPU) == 40.0
+    # CUDA's own memory is part of it.
+    assert Residency(GPU).budget_bytes == int((40.0 - CONTEXT_GIB) * GIB)
+
+
+@pytest.mark.parametrize(("count", "total_gib"), [(1, 139.7), (2, 79.2), (8, 139.7)])
+def test_models_have_nearly_all_of_a_larger_gpu_or_of_each_of_several(
+    monkeypatch: pytest.MonkeyPatch, count: int, total_gib: float
+) -> None:
+    see_gpus(monkeypatch, count, total_gib)
+    assert 0.9 * total_gib < default_budget_gib(GPU) < total_gib - CONTEXT_GIB
+
+
+def test_models_leave_some_of_a_small_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    see_gpus(monkeypatch, 1, 23.6)
+    assert 0.9 * 23.6 < default_budget_gib(GPU) < 23.6 - CONTEXT_GIB
+
+
+@pytest.mark.parametrize(("count", "total_gib"), [(1, 79.2), (1, 139.7), (2, 79.2)])
+def test_a_budget_that_is_given_stands_on_every_machine(
+    monkeypatch: pytest.MonkeyPatch, count: int, total_gib: float
+) -> None:
+    see_gpus(monkeypatch, count, total_gib)
+    assert Residency(GPU, 24.0).budget_bytes == int((24.0 - CONTEXT_GIB) * GIB)
 
 
 def test_a_failed_phase_gives_its_hold_back() -> None:
@@ -198,3 +241,13 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(name:
         pytest.skip("this machine has that device")
     with pytest.raises(StepError, match=f"there is no device '{name}' here"):
         pick_device(name)
+
+
+def test_a_vacated_device_holds_nothing_and_parts_come_back_without_being_read_again() -> None:
+    residency = room_for(2)
+    a, b = filled(residency, "a", "b")
+    residency.vacate()
+    assert residency.resident == ()
+    with residency.holding(a):
+        assert residency.resident == ("a",)
+    assert (a.loads, b.loads) == (1, 1)

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from lanepaint_assets import loop_progress
 from lanepaint_assets.checkpoints.files import CheckpointError
 from lanepaint_assets.editing.engine import PaintInstruction
 from lanepaint_assets.editing.flux_fill.engine import CAPTION_TOKENS, FluxFillPainter, on_grain, random_flux
@@ -189,6 +190,15 @@ def test_nothing_is_drawn_where_nobody_looks(flux: FluxFillPainter, capfd: pytes
     capfd.readouterr()
     flux.paint_first_frame(scene(), instruction())
     assert capfd.readouterr().err == ""
+
+
+def test_a_long_painting_tells_how_far_it_is(flux: FluxFillPainter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_progress, "TELL_EVERY_S", 0.0)
+    heard: list[tuple[str, int, int]] = []
+    with loop_progress.loops_told_to(lambda what, done, total, _: heard.append((what, done, total))):
+        flux.paint_first_frame(scene(), instruction())
+    assert heard == [("the first frame of clip0.front (64x48)", done, flux._steps) for done in range(1, flux._steps)]
+    assert heard
 
 
 # Bad input.

@@ -19,12 +19,13 @@ from hypothesis.extra import numpy as arrays
 from safetensors.torch import load_file, save_file
 from upath import UPath
 
+from lanepaint_assets import loop_progress
 from lanepaint_assets.checkpoints.files import CheckpointError
 from lanepaint_assets.editing.engine import PaintInstruction
 from lanepaint_assets.editing.videopainter.engine import VideoPainterEngine, random_cogvideox
 from lanepaint_assets.editing.videopainter.pipeline import WindowDenoiser, WindowSettings
 from lanepaint_assets.rendering.mask_edges import MaskEdges, model_mask
-from lanepaint_assets.store.items import ItemError
+from lanepaint_assets.store.items import ItemError, StepError
 from lanepaint_assets.torch_models.residency import Residency
 from lanepaint_assets_tests.tiny_models.cogvideox import save_tiny_branch, save_tiny_cogvideox, tiny_architecture
 from lanepaint_assets_tests.tiny_models.tokenizers import t5_tokenizer
@@ -327,8 +328,20 @@ def test_a_cache_of_steps_forgets_a_window_that_failed(
     np.testing.assert_array_equal(painted(engine, scene_of()), expected)
 
 
-def test_the_same_device_twice_is_one(checkpoint: Path) -> None:
-    assert engine_of(checkpoint, second_device="cpu")._second is None
+def test_a_long_window_tells_how_far_it_is(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_progress, "TELL_EVERY_S", 0.0)
+    heard: list[tuple[str, int, int]] = []
+    with loop_progress.loops_told_to(lambda what, done, total, _: heard.append((what, done, total))):
+        painted(engine_of(checkpoint, steps=3), scene_of())
+    assert [(done, total) for _, done, total in heard] == [(1, 3), (2, 3)]
+    assert heard[0][0].startswith("window 1 of 1 of ")
+
+
+def test_a_second_device_that_is_the_first_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(
+        StepError, match=r"second device of CogVideoX, cpu, is cpu, where it runs already; name another"
+    ):
+        engine_of(checkpoint, second_device="cpu")
 
 
 @pytest.mark.parametrize("inexact", [{"first_block_cache": 1e9}, {"fp8": True}])

@@ -29,13 +29,29 @@ def samples(
     return found
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 7, 50])
-def test_steps_are_the_stock_scheduler_s(steps: int) -> None:
+@pytest.mark.parametrize("steps", [1, 2, 3, 20, 50, 70])
+def test_steps_are_the_stock_scheduler_s_where_those_end_without_noise(steps: int) -> None:
     stock = tiny_architecture().scheduler()
     expected, found = (samples(one, steps) for one in (stock, HostNoiseSampler.from_config(stock.config)))
     assert len(found) == 2 * steps
     for own, wanted in zip(found, expected, strict=True):
         torch.testing.assert_close(own, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_any_number_of_steps_ends_without_noise() -> None:
+    """A model that knows the clean sample is asked for the velocity towards it."""
+    sampler, clean = HostNoiseSampler.from_config(tiny_architecture().scheduler().config), torch.ones(SHAPE)
+    for steps in range(1, 201):
+        sampler.set_timesteps(steps)
+        assert len(sampler.timesteps) == steps
+        assert sampler.timesteps[-1] >= 0
+        sample, old, back = torch.randn(SHAPE, generator=torch.Generator().manual_seed(steps)), None, None
+        for timestep in sampler.timesteps:
+            alpha = sampler.alphas_cumprod[timestep]
+            velocity = (alpha.sqrt() * sample - clean) / (1 - alpha).sqrt()
+            sample, old = sampler.step(velocity, old, timestep, back, sample)
+            back = timestep
+        torch.testing.assert_close(sample, clean, rtol=0, atol=1e-3, msg=f"{steps} steps")
 
 
 def test_noise_is_added_as_the_stock_scheduler_does() -> None:

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from lanepaint_assets.checkpoints.files import CheckpointError
-from lanepaint_assets.lanes.qwen.model import MIN_PIXELS, PIXEL_BUDGET, TOKEN_PIXELS, QwenModel, question_seed
+from lanepaint_assets.lanes.qwen.model import (
+    MIN_PIXELS,
+    PIXEL_BUDGET,
+    TOKEN_PIXELS,
+    NextWord,
+    QwenModel,
+    question_seed,
+)
 from lanepaint_assets.lanes.qwen.placement import GpuMemory
 from lanepaint_assets.lanes.qwen.random_weights import build_network, config_7b, random_qwen
 from lanepaint_assets.store.items import ItemError
@@ -226,6 +233,30 @@ def test_nan_fails_the_item_and_leaves_the_model_usable(model: QwenModel, temper
         model.ask([picture(1)], "count?", WORDS, temperature)
     head.data.copy_(kept)
     assert model.ask([picture(1)], "count?", WORDS, temperature) == good
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.1])
+@pytest.mark.parametrize("logit", [torch.nan, torch.inf])
+def test_one_word_without_a_finite_chance_fails_the_item(model: QwenModel, logit: float, temperature: float) -> None:
+    good = model.ask([picture(1)], "count?", WORDS, temperature)
+    word = torch.tensor([7])
+    damage = model._part.module.lm_head.register_forward_hook(
+        lambda layer, hidden, logits: logits.index_fill(-1, word, logit)
+    )
+    with pytest.raises(ItemError, match=r"gave NaN or infinity .* the checkpoint may be damaged"):
+        model.ask([picture(1)], "count?", WORDS, temperature)
+    damage.remove()
+    assert model.ask([picture(1)], "count?", WORDS, temperature) == good
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.1])
+def test_masked_words_are_not_chosen_and_one_must_be_left(temperature: float) -> None:
+    next_word, words = NextWord(temperature, 1, CPU), torch.zeros(1, 1, dtype=torch.long)
+    masked = torch.full((1, 9), -torch.inf)
+    left = masked.index_fill(1, torch.tensor([4]), 2.0)
+    assert next_word(words, left).argmax() == 4
+    with pytest.raises(ItemError, match="the checkpoint may be damaged"):
+        next_word(words, masked)
 
 
 class SmallGpu(GpuMemory):
