@@ -480,9 +480,9 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except Exception as error:
-        from lanepaint_assets.commands.errors import person_errors, root_problem
+        from lanepaint_assets.commands.errors import database_problem, person_errors, root_problem
 
-        problem = str(error) if isinstance(error, person_errors()) else None
+        problem = str(error) if isinstance(error, person_errors()) else database_problem(error)
         if isinstance(error, OSError):
             settings = load_settings()
             problem = problem or (root_problem(error, settings.local_root) if settings.is_local else None)

@@ -52,7 +52,36 @@ def root_problem(error: OSError, root: Path) -> str | None:
     )
 
 
+# What Dagster's storage raises where its database does not answer, by name as above: at once, and after its own tries.
+_DATABASE_ERRORS: Mapping[str, tuple[str, ...]] = {
+    "sqlalchemy.exc": ("OperationalError", "InterfaceError"),
+    "dagster_postgres.utils": ("DagsterPostgresException",),
+}
+
+
+def database_problem(error: Exception) -> str | None:
+    """One line where the database of `LANEPAINT_POSTGRES_URL` did not answer, or went away; what it said is in it."""
+    if "LANEPAINT_POSTGRES_URL" not in os.environ:
+        return None
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, _loaded(_DATABASE_ERRORS)):
+        link = link.__cause__ or link.__context__
+    if link is None:
+        return None
+    while link.__cause__ is not None:
+        link = link.__cause__
+    said = " ".join(str(link).split()) or type(link).__name__
+    return (
+        f"Dagster's database, LANEPAINT_POSTGRES_URL, does not answer ({said}); see that it runs and takes connections "
+        "from here, and give the command again: finished items are kept"
+    )
+
+
 def person_errors() -> tuple[type[Exception], ...]:
     """The error types whose message says all that is needed, of those that this process can have raised."""
-    loaded = ((sys.modules[module], names) for module, names in _PERSON_ERRORS.items() if module in sys.modules)
-    return (CommandError, *(getattr(module, name) for module, names in loaded for name in names))
+    return (CommandError, *_loaded(_PERSON_ERRORS))
+
+
+def _loaded(by_module: Mapping[str, tuple[str, ...]]) -> tuple[type[Exception], ...]:
+    loaded = ((sys.modules[module], names) for module, names in by_module.items() if module in sys.modules)
+    return tuple(getattr(module, name) for module, names in loaded for name in names)

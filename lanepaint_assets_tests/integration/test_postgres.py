@@ -148,6 +148,34 @@ def test_a_server_that_stays_away_ends_the_run_with_a_clear_message_and_its_item
     assert record.asset_materialization.metadata["reused"].value == 4
 
 
+def test_a_command_whose_database_is_away_says_so_in_one_line(tmp_path: Path, server: PostgresServer) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("storage: {postgres: {postgres_url: {env: LANEPAINT_POSTGRES_URL}}}")
+    server.stop()
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", "from lanepaint_assets.cli import main; main()", "run", "--stages", "1"],
+            cwd=REPOSITORY,
+            env={
+                **os.environ,
+                "LANEPAINT_ROOT": str(tmp_path / "root"),
+                "LANEPAINT_POSTGRES_URL": server.url,
+                "DAGSTER_HOME": str(home),
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    finally:
+        server.start()
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("lanepaint: Dagster's database, LANEPAINT_POSTGRES_URL, does not answer ("), ended.stderr
+    assert last.endswith("give the command again: finished items are kept")
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 2
+
+
 RUNNING = """
 import os, sys
 from pathlib import Path
