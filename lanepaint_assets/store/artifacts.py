@@ -186,29 +186,42 @@ class ArtifactStore:
             return
         with tempfile.TemporaryDirectory(prefix="lanepaint-") as folder:
             copy = Path(folder) / path.name
-            digest = hashlib.sha256()
-            with copy.open("wb") as sink:
-                for block in self._blocks(row, name):
-                    sink.write(block)
-                    digest.update(block)
-            if digest.hexdigest() != _record(row, name).sha256:
-                raise _changed(path)
+            self._copy(row, name, copy)
             yield copy
 
     def copy_files(self, row: ItemRow, target: Path) -> list[Path]:
         """Copy all files of a row below a local folder, under the names that the row says.
 
         Raises:
-            StoreError: a file is gone, or the bucket does not give it.
+            StoreError: a file is gone, its copy differs from what the row says, or the bucket does not give it; the
+                files before it stay copied.
         """
         copies = []
         for record in row.files:
             copy = target / record.name
             copy.parent.mkdir(parents=True, exist_ok=True)
-            with copy.open("wb") as sink:
-                sink.writelines(self._blocks(row, record.name))
+            self._copy(row, record.name, copy)
             copies.append(copy)
         return copies
+
+    def _copy(self, row: ItemRow, name: str, copy: Path) -> None:
+        """Copy one of the row's files to a local path, where nothing is left of one that cannot be copied.
+
+        Raises:
+            StoreError: the row has no such file, it is gone, its copy differs from what the row says, or the bucket
+                does not give it.
+        """
+        digest = hashlib.sha256()
+        try:
+            with copy.open("wb") as sink:
+                for block in self._blocks(row, name):
+                    sink.write(block)
+                    digest.update(block)
+            if digest.hexdigest() != _record(row, name).sha256:
+                raise _changed(self.file_path(row, name))
+        except BaseException:
+            copy.unlink(missing_ok=True)
+            raise
 
     def _blocks(self, row: ItemRow, name: str) -> Iterator[bytes]:
         """Content of one of the row's files, piece by piece."""

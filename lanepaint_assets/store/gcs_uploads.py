@@ -204,7 +204,7 @@ class GcsUploads:
             (head.encode(), content, f"\r\n--{_BOUNDARY}--".encode()),
             {"Content-Type": f"multipart/related; boundary={_BOUNDARY}"},
         )
-        return self._finished(name, self._asked(name, request))
+        return self._finished(name, self._asked(request, self._patience(name)))
 
     def _in_parts(self, name: str, path: Path, size: int, digests: _Digests) -> dict[str, object]:
         """Upload a file that is read once: its checksum is known, and sent along, with the last part."""
@@ -219,14 +219,17 @@ class GcsUploads:
                 "X-Upload-Content-Length": str(size),
             },
         )
-        begun = self._asked(name, begin)
+        begun = self._asked(begin, self._patience(name))
         self._check(name, begun, _DONE)
         session = begun.headers.get("Location")
         if session is None:
             raise _DamagedError("the server began an upload in parts and has not said where to send them")
         # Where a part was cut off, the server is asked how much of it has arrived.
         how_far = partial(self.send, "PUT", session, (), {"Content-Range": f"bytes */{size}"})
-        sent = digested = 0
+        # A server may turn away every part and yet answer that question each time, so the waits begin anew only when it
+        # has more than ever before.
+        patience = self._patience(name)
+        sent = digested = furthest = 0
         with path.open("rb") as file:
             while True:
                 file.seek(sent)
@@ -238,18 +241,33 @@ class GcsUploads:
                 placed = {"Content-Range": f"bytes {sent}-{end - 1}/{size}"}
                 if end == size:
                     placed["X-Goog-Hash"] = f"crc32c={digests.crc32c}"
-                answer = self._asked(name, partial(self.send, "PUT", session, (part,), placed), then=how_far)
+                answer = self._asked(partial(self._send_part, session, part, placed, sent), patience, then=how_far)
                 if answer.status != _GO_ON:
                     return self._finished(name, answer)
                 sent = _received(answer)
+                if sent > furthest:
+                    furthest, patience = sent, self._patience(name)
 
-    def _asked(self, name: str, request: Callable[[], Answer], then: Callable[[], Answer] | None = None) -> Answer:
+    def _send_part(self, session: str, part: bytes, placed: Mapping[str, str], sent: int) -> Answer:
+        """Send a part of a file of which the server has `sent` bytes.
+
+        Raises:
+            ConnectionError: see `Send`; or the server goes on without a byte of the part.
+            StoreError: see `Send`.
+        """
+        answer = self.send("PUT", session, (part,), placed)
+        if answer.status == _GO_ON and _received(answer) <= sent:
+            raise ConnectionError("the server keeps nothing of what it is sent")
+        return answer
+
+    def _asked(
+        self, request: Callable[[], Answer], patience: _Patience, then: Callable[[], Answer] | None = None
+    ) -> Answer:
         """The answer to a request, which is repeated, or followed by `then`, for as long as there is hope.
 
         Raises:
             StoreError: there is none left.
         """
-        give_up, wait_s = self.clock() + GIVE_UP_AFTER_S, FIRST_WAIT_S
         while True:
             try:
                 answer = request()
@@ -259,15 +277,11 @@ class GcsUploads:
                 if answer.status not in _TRANSIENT:
                     return answer
                 trouble = _said(answer)
-            if self.clock() > give_up:
-                raise StoreError(
-                    f"{self._shown(name)} could not be uploaded in {GIVE_UP_AFTER_S:.0f} s ({trouble}); materialize "
-                    "the partition again when the bucket can be reached: finished items are kept"
-                )
-            # Random, so that writers that were turned away together do not come back together.
-            self.sleep(random.uniform(wait_s / 2, wait_s))
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            patience.wait(trouble)
             request = then or request
+
+    def _patience(self, name: str) -> _Patience:
+        return _Patience(self._shown(name), self.sleep, self.clock)
 
     def _finished(self, name: str, answer: Answer) -> dict[str, object]:
         self._check(name, answer, _DONE)
@@ -297,6 +311,35 @@ REMEDY: Final = (
     "see that the bucket exists and that this account may create, read and delete objects in it "
     "(roles/storage.objectUser)"
 )
+
+
+class _Patience:
+    """The waits between tries that bring a file no further: they grow, and end `GIVE_UP_AFTER_S` after the first try.
+
+    Made when a file begins, and anew when more of it has arrived.
+    """
+
+    def __init__(self, shown: str, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
+        self._shown, self._sleep, self._clock = shown, sleep, clock
+        self._give_up, self._wait_s = clock() + GIVE_UP_AFTER_S, FIRST_WAIT_S
+
+    def wait(self, trouble: str) -> None:
+        """Wait before the next try.
+
+        Args:
+            trouble: what became of the last one, in words for people.
+
+        Raises:
+            StoreError: there have been tries for long enough.
+        """
+        if self._clock() > self._give_up:
+            raise StoreError(
+                f"{self._shown} could not be uploaded in {GIVE_UP_AFTER_S:.0f} s ({trouble}); materialize "
+                "the partition again when the bucket can be reached: finished items are kept"
+            )
+        # Random, so that writers that were turned away together do not come back together.
+        self._sleep(random.uniform(self._wait_s / 2, self._wait_s))
+        self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
 
 
 class _Digests:

@@ -178,6 +178,25 @@ def test_files_of_a_row_can_be_copied_out(store: ArtifactStore, staged: Staged, 
     assert sorted(path.name for path in (tmp_path / "out" / "masks").iterdir()) == ["a.txt", "b.txt"]
 
 
+def test_a_file_overwritten_in_its_size_is_not_copied_out(store: ArtifactStore, staged: Staged, tmp_path: Path) -> None:
+    row = _published(store, staged(a="first", b="second"))
+    store.root.fs.pipe_file(store.file_path(row, "masks/b.txt").path, b"SECOND")
+    assert store.keys_with_lost_files("road_masks", "chunk_0001", [row]) == set()
+    with pytest.raises(StoreError, match=r"b\.txt differs from what its manifest says"):
+        store.copy_files(row, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["a.txt"]
+
+
+def test_a_file_overwritten_in_its_size_has_no_local_copy(object_store: ArtifactStore, staged: Staged) -> None:
+    row = _published(object_store, staged(a="first"))
+    object_store.root.fs.pipe_file(object_store.file_path(row, "masks/a.txt").path, b"FIRST")
+    with (
+        pytest.raises(StoreError, match=r"a\.txt differs from what its manifest says"),
+        object_store.local_file(row, "masks/a.txt"),
+    ):
+        pass
+
+
 def test_a_partition_without_a_manifest_has_no_rows(store: ArtifactStore) -> None:
     assert store.manifest("road_masks", "chunk_0001").rows == {}
 

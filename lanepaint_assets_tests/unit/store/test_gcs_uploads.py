@@ -34,6 +34,51 @@ def _stored(content: bytes) -> Told:
     return Told(200, json.dumps({"size": str(len(content)), "crc32c": crc32c}).encode())
 
 
+@dataclass
+class Clock:
+    """Time that passes only where somebody waits."""
+
+    now: float = 0.0
+    waits: list[float] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+@dataclass
+class InParts:
+    """A server that answers every part with `answer`, having kept `kept` more bytes of it, and says how many it has."""
+
+    answer: Callable[[], Told]
+    clock: Clock
+    kept: int = 0
+    part_s: float = 0.0
+    has: int = 0
+    parts: int = 0
+    questions: int = 0
+
+    def __call__(self, method: str, url: str, body: Sequence[bytes], headers: Mapping[str, str]) -> Told:
+        assert self.parts + self.questions < 200, "an upload without an end"
+        if method == "POST":
+            return Told(200, headers={"Location": "http://host/session"})
+        if not body:
+            self.questions += 1
+            return Told(308, headers={"Range": f"bytes=0-{self.has - 1}"} if self.has else {})
+        self.parts += 1
+        self.clock.now += self.part_s
+        if self.kept and self.has + self.kept >= NINE_MIB:
+            return _stored(bytes(NINE_MIB))
+        self.has += self.kept
+        return self.answer()
+
+
+NINE_MIB = 9 << 20  # more than one request takes
+
+
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(8) as pool:
@@ -52,6 +97,61 @@ def test_waits_grow_while_the_server_says_that_it_is_busy(pool: ThreadPoolExecut
     (uploaded,) = uploads.upload([(tmp_path / "file", "file")])
     assert uploaded.size == 7
     assert [0.25 * 2**number / 2 <= wait_s <= 0.25 * 2**number for number, wait_s in enumerate(waits)] == [True] * 6
+
+
+def _reset() -> Told:
+    raise ConnectionResetError("connection reset by peer")
+
+
+@pytest.mark.parametrize(
+    ("answer", "trouble"),
+    [
+        (lambda: Told(503, b'{"error": {"message": "busy"}}'), "503 busy"),
+        (_reset, "connection reset by peer"),
+        (lambda: Told(308), "the server keeps nothing of what it is sent"),
+    ],
+    ids=["turned away", "reset", "nothing kept"],
+)
+def test_an_upload_of_which_no_part_arrives_ends_though_the_server_answers_how_far_it_is(
+    pool: ThreadPoolExecutor, tmp_path: Path, answer: Callable[[], Told], trouble: str
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(NINE_MIB))
+    clock = Clock()
+    server = InParts(answer, clock)
+    uploads = _uploads(pool, server, memory=NINE_MIB * 2, sleep=clock.sleep, clock=clock)
+    with pytest.raises(StoreError, match=rf"gs://bucket/file could not be uploaded in 300 s \({trouble}\); mat"):
+        uploads.upload([(tmp_path / "file", "file")])
+    assert gcs_uploads.GIVE_UP_AFTER_S < clock.now <= gcs_uploads.GIVE_UP_AFTER_S + gcs_uploads.LONGEST_WAIT_S
+    # Seven waits until the longest one, and then one in 16 to 32 s; a question follows every part but the last.
+    assert server.questions == len(clock.waits) == server.parts - 1 < 30
+
+
+def test_an_upload_that_slowly_goes_on_is_not_given_up_and_never_waits_long(
+    pool: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(NINE_MIB))
+    clock = Clock()
+    server = InParts(lambda: Told(503), clock, kept=256 << 10, part_s=20.0)
+    uploads = _uploads(pool, server, memory=NINE_MIB * 2, sleep=clock.sleep, clock=clock)
+    (uploaded,) = uploads.upload([(tmp_path / "file", "file")])
+    assert uploaded.sha256 == hashlib.sha256(bytes(NINE_MIB)).hexdigest()
+    assert server.parts == 36
+    assert clock.now > 2 * gcs_uploads.GIVE_UP_AFTER_S
+    assert max(clock.waits) <= gcs_uploads.FIRST_WAIT_S
+
+
+def test_an_upload_that_the_server_forgets_again_and_again_ends(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(NINE_MIB))
+    clock = Clock()
+
+    def half_then_nothing() -> Told:
+        server.has = 4 << 20 if server.parts % 2 else 0
+        return Told(503, b"busy")
+
+    server = InParts(half_then_nothing, clock)
+    uploads = _uploads(pool, server, memory=NINE_MIB * 2, sleep=clock.sleep, clock=clock)
+    with pytest.raises(StoreError, match=r"could not be uploaded in 300 s \(503 busy\)"):
+        uploads.upload([(tmp_path / "file", "file")])
 
 
 def test_what_all_threads_hold_of_files_stays_within_the_budget(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
