@@ -155,8 +155,9 @@ _RESTRICTED = {
     "seccomp_profile": {"type": "RuntimeDefault"},
 }
 
-
-_WITHOUT_TOKEN = {"automount_service_account_token": False}
+# Where runs are resumed (k8s/values.yaml), Dagster builds its run launcher wherever the instance is opened, and that
+# reads the token's file. The account has no role, and network policies keep steps away from Kubernetes.
+_WITH_TOKEN = {"automount_service_account_token": True}
 
 
 def profile_name(settings: Settings, assets: Sequence[str]) -> str:
@@ -191,7 +192,7 @@ def step_config(settings: Settings, assets: Sequence[str]) -> dict[str, Any]:
     }
     pod: dict[str, Any] = {
         "service_account_name": STEP_SERVICE_ACCOUNT,
-        **_WITHOUT_TOKEN,
+        **_WITH_TOKEN,
         "termination_grace_period_seconds": math.ceil(settings.stop_grace_s) + _AFTER_GRACE_S,
         "volumes": [{"name": "cache", "empty_dir": {"size_limit": f"{profile.scratch_gib * times}Gi"}}],
     }
@@ -218,7 +219,7 @@ def observation_config() -> dict[str, Any]:
     """The tag `dagster-k8s/config` of a step that observes; it runs in the code location's image."""
     profile = PROFILES["observation"]
     container = {"resources": _resources(profile, gpus=0)}
-    return _config(container, {"service_account_name": STEP_SERVICE_ACCOUNT, **_WITHOUT_TOKEN}, {}, profile)
+    return _config(container, {"service_account_name": STEP_SERVICE_ACCOUNT, **_WITH_TOKEN}, {}, profile)
 
 
 def _config(

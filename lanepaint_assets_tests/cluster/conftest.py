@@ -55,7 +55,9 @@ class Cluster:
         home = self.folder / "home"
         home.mkdir()
         launcher = {"module": "dagster_k8s", "class": "K8sRunLauncher", "config": self._launcher(home, settings)}
-        config = {"telemetry": {"enabled": False}, "run_launcher": launcher}
+        # Where runs are resumed, every pod that opens the instance builds the launcher.
+        monitoring = rendered.instance_config(rendered.values())["run_monitoring"]
+        config = {"telemetry": {"enabled": False}, "run_launcher": launcher, "run_monitoring": monitoring}
         text = yaml.safe_dump(config)
         (home / "dagster.yaml").write_text(text)
         if self.stand_in is None:
@@ -79,7 +81,7 @@ class Cluster:
         environment = [{"name": name, "value": value} for name, value in settings.items()]
         container = {"env": environment, **({"command": COMMAND} if COMMAND else {})}
         del config["postgres_password_secret"]
-        if CLAIM is not None and self.stand_in is None:
+        if CLAIM is not None and FOLDER is not None and self.stand_in is None:
             config["volumes"] = [*config["volumes"], {"name": "shared", "persistentVolumeClaim": {"claimName": CLAIM}}]
             config["volume_mounts"] = [*config["volume_mounts"], {"name": "shared", "mountPath": FOLDER}]
         return {
@@ -105,13 +107,17 @@ def real_cluster() -> tuple[Path, str]:
 
 @pytest.fixture(params=["stand-in", pytest.param("real", marks=pytest.mark.cluster)])
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
-    """Each test runs on both, where there is a real one."""
+    """Each test runs on both, where there is a real one.
+
+    Of that one, a copy of the tester's kubeconfig stays in the folder, and whoever may read that may use it.
+    """
     if request.param == "real":
         kubeconfig, namespace = request.getfixturevalue("real_cluster")
-        if FOLDER is None:
+        if FOLDER is None and not COMMAND:
             pytest.skip("LANEPAINT_TEST_FOLDER names no folder that the pods see too")
-        folder = Path(FOLDER) / tmp_path.name
-        folder.mkdir()
+        # Pods that run this machine's interpreter see this machine's files.
+        folder = tmp_path if FOLDER is None else Path(FOLDER) / tmp_path.name
+        folder.mkdir(exist_ok=FOLDER is None)
         # Runs start their steps, and read it too.
         seen_by_pods = Path(shutil.copy(kubeconfig, folder / "kubeconfig"))
         yield Cluster(seen_by_pods, namespace, folder, None)

@@ -180,6 +180,8 @@ def server_pods(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "serviceAccountName": (given["dagster-user-deployments"] if role == "code" else given)["serviceAccount"][
                 "name"
             ],
+            # The chart's own choice for all its servers; no value changes it.
+            "automountServiceAccountToken": True,
             "securityContext": server["podSecurityContext"],
             "volumes": server["volumes"],
             "initContainers": [

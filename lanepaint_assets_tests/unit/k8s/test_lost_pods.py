@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -21,7 +22,7 @@ ON_CLUSTER = Settings(executor="k8s", root="gs://bucket", k8s_image="registry/{f
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Process ids of the attempts; nobody waits between them."""
     monkeypatch.setattr(k8s_steps, "WAIT_S", 0)
-    monkeypatch.setattr(k8s_steps, "LOST_PODS", dg.RetryPolicy(max_retries=1))
+    monkeypatch.setattr(k8s_steps, "LOST_PODS", dg.RetryPolicy(max_retries=k8s_steps.LOST_PODS.max_retries))
     return []
 
 
@@ -76,6 +77,47 @@ def test_a_step_that_fails_for_good_is_not_tried_again(attempts: list[int]) -> N
 
     assert not result.success
     assert len(attempts) == 1
+
+
+def with_endings(attempts: list[int], endings: Iterator[str]) -> dg.AssetsDefinition:
+    """An asset whose attempts are told to stop, crash or end well, as the endings say."""
+
+    @dg.asset
+    def raw_clips() -> None:
+        attempts.append(1)
+        ending = next(endings)
+        if ending == "stop":
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        elif ending == "crash":
+            raise RuntimeError("the machine is broken")
+
+    return raw_clips
+
+
+def test_a_crash_after_several_stops_is_tried_again(attempts: list[int]) -> None:
+    made = with_endings(attempts, iter(["stop"] * (k8s_steps.CRASHED_PODS + 1) + ["crash", "stop", "crash", "well"]))
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(on_cluster(made), instance=instance, raise_on_error=False)
+
+    assert result.success
+    assert len(attempts) == k8s_steps.CRASHED_PODS + 5
+
+
+def test_a_step_that_always_crashes_ends_after_few_attempts(attempts: list[int]) -> None:
+    made = with_endings(attempts, itertools.chain(["stop"], itertools.repeat("crash")))
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(on_cluster(made), instance=instance, raise_on_error=False)
+
+    assert not result.success
+    # The first one was told to stop.
+    assert len(attempts) == 1 + 1 + k8s_steps.CRASHED_PODS
+
+
+def test_stops_and_crashes_together_come_to_an_end() -> None:
+    assert k8s_steps.LOST_PODS.max_retries == k8s_steps.STOPPED_PODS + k8s_steps.CRASHED_PODS
 
 
 def test_run_config_of_the_assets_is_the_same_on_a_cluster() -> None:

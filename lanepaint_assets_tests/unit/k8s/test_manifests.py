@@ -198,7 +198,7 @@ def test_those_that_ask_for_code_may_reach_it_and_it_lets_them_in() -> None:
     assert out["egress"][0]["ports"] == into["ingress"][0]["ports"] == [{"protocol": "TCP", "port": code["port"]}]
 
 
-def test_steps_cannot_reach_kubernetes() -> None:
+def test_steps_code_and_metrics_cannot_reach_kubernetes() -> None:
     assert _roles_of(rendered.document("NetworkPolicy", "launchers-to-kubernetes")["spec"]["podSelector"]) == {
         "ui",
         "daemon",

@@ -48,13 +48,12 @@ def test_the_job_of_a_run_is_valid_and_keeps_to_the_rules(launches: K8sRunLaunch
     assert job["spec"]["template"]["metadata"]["labels"]["lanepaint/role"] == "run"
 
 
-def test_a_step_has_no_token_and_the_account_that_may_ask_nothing(launches: K8sRunLauncher) -> None:
+def test_a_step_has_the_account_that_may_ask_nothing_of_kubernetes(launches: K8sRunLauncher) -> None:
     found = ops(settings(engines="models"))
     for asset in FAMILIES:
         job = rendered.step_job(launches, ORCHESTRATOR, found[asset])
 
         assert pod_of(job)["serviceAccountName"] == "lanepaint-steps"
-        assert pod_of(job)["automountServiceAccountToken"] is False
         assert job["spec"]["template"]["metadata"]["labels"]["lanepaint/role"] == "step"
 
 
@@ -165,7 +164,6 @@ def test_observations_have_the_rights_of_steps_and_not_those_of_the_launcher(
     job = rendered.step_job(launches, ORCHESTRATOR, ops(settings(engines="models"))[asset])
 
     assert pod_of(job)["serviceAccountName"] == "lanepaint-steps"
-    assert pod_of(job)["automountServiceAccountToken"] is False
     assert job["spec"]["template"]["metadata"]["labels"]["lanepaint/role"] == "step"
 
 
